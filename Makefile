@@ -1,0 +1,91 @@
+# Makefile of cachekit
+#
+#   make                    the release build (needs PostgreSQL's server headers and PGXS)
+#   make CACHEKIT_DEBUG=1   assertions, and the settings by which tests switch guards off
+#   make SANITIZE=1         AddressSanitizer and UndefinedBehaviorSanitizer; start the server with
+#                           ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0
+#   make install            PG_CONFIG=/path/to/pg_config chooses the PostgreSQL to install into
+#   make installcheck       pg_regress, isolation and TAP tests of what is installed (not as root)
+#   make check              every suite, with everything installed that it needs: see test/check
+#   make demo, make bench   a short tour; the measurements
+#
+# The goals of the last two lines need no PostgreSQL at all to begin with, so they must not
+# depend on PGXS being there (and PGXS's own "check" would print "not supported" and succeed).
+
+OWN_GOALS = check demo bench help
+
+ifneq (,$(filter $(OWN_GOALS),$(MAKECMDGOALS)))
+
+ifneq (,$(filter-out $(OWN_GOALS),$(MAKECMDGOALS)))
+$(error "$(filter $(OWN_GOALS),$(MAKECMDGOALS))" cannot be combined with other goals)
+endif
+
+.PHONY: $(OWN_GOALS)
+check:
+	sh test/check
+demo:
+	sh test/demo
+bench:
+	sh test/bench/run
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+else
+
+EXTENSION = cachekit
+MODULE_big = cachekit
+DATA = cachekit--1.0.sql
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+PG_CPPFLAGS = -I$(srcdir)/src
+# The last two silence PostgreSQL's own headers.
+PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers -Wno-cast-function-type -fvisibility=hidden
+
+ifdef CACHEKIT_DEBUG
+PG_CPPFLAGS += -DCACHEKIT_DEBUG -DUSE_ASSERT_CHECKING
+endif
+ifdef SANITIZE
+SANITIZE_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+PG_CFLAGS += $(SANITIZE_FLAGS)
+SHLIB_LINK += $(SANITIZE_FLAGS)
+endif
+
+# Tests: test/check says how it runs them; these settings are for "make installcheck".
+REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
+REGRESS_OPTS = --inputdir=. --temp-instance=./tmp_regress --temp-config=test/cachekit.conf
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=output_iso \
+	--temp-instance=./tmp_iso --temp-config=test/cachekit.conf
+TAP_TESTS = 1
+PROVE_TESTS = $(sort $(wildcard test/t/*.pl))
+PROVE_FLAGS = -I test/perl
+
+EXTRA_CLEAN = .flavour tmp_regress tmp_iso tmp_check tmp_check_iso results log output_iso \
+	regression.diffs regression.out
+
+# No bitcode: inlining these functions into queries gains nothing, and it would need clang.
+override with_llvm := no
+
+PG_CONFIG = pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# Since 16, the folder of the expected files is an option of its own.
+ifneq (15,$(MAJORVERSION))
+ISOLATION_OPTS += --expecteddir=test
+endif
+
+# Objects are made anew when a header, this file or the flavour of the build changes. The flavour
+# is compared on every run, but the file is written, and so newer, only when it differs.
+FLAVOUR = PostgreSQL $(VERSION) debug=$(CACHEKIT_DEBUG) sanitize=$(SANITIZE)
+
+$(OBJS): $(sort $(wildcard src/*.h)) Makefile .flavour
+
+.flavour: FORCE
+	@echo '$(FLAVOUR)' | cmp -s - $@ || echo '$(FLAVOUR)' > $@
+
+.PHONY: FORCE
+FORCE:
+
+endif

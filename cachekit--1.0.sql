@@ -1,0 +1,319 @@
+/* cachekit--1.0.sql */
+
+\echo Use "CREATE EXTENSION cachekit" to load this file. \quit
+
+-- The script makes the schema, so that DROP EXTENSION removes it.
+CREATE SCHEMA cachekit;
+COMMENT ON SCHEMA cachekit IS 'cachekit: caches that the database keeps right';
+
+-- Owners of attached tables need the trigger functions for CREATE TABLE … PARTITION OF and ATTACH.
+GRANT USAGE ON SCHEMA cachekit TO PUBLIC;
+
+-- ---------------------------------------------------------------------------
+-- Times to live: an interval that can be 'infinity', on every version
+-- ---------------------------------------------------------------------------
+
+CREATE TYPE cachekit.ttl;
+
+CREATE FUNCTION cachekit.ttl_in(cstring) RETURNS cachekit.ttl
+AS 'MODULE_PATHNAME', 'ck_ttl_in' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cachekit.ttl_in(cstring) IS 'input of cachekit.ttl: an interval, or infinity';
+
+CREATE FUNCTION cachekit.ttl_out(cachekit.ttl) RETURNS cstring
+AS 'MODULE_PATHNAME', 'ck_ttl_out' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cachekit.ttl_out(cachekit.ttl) IS 'output of cachekit.ttl';
+
+CREATE TYPE cachekit.ttl (INPUT = cachekit.ttl_in, OUTPUT = cachekit.ttl_out, LIKE = pg_catalog.interval);
+COMMENT ON TYPE cachekit.ttl IS 'time to live of cached documents: an interval, or infinity for documents that do not expire';
+
+CREATE CAST (pg_catalog.interval AS cachekit.ttl) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (cachekit.ttl AS pg_catalog.interval) WITHOUT FUNCTION AS IMPLICIT;
+
+-- ---------------------------------------------------------------------------
+-- Catalog
+-- ---------------------------------------------------------------------------
+
+-- src/catalog.c knows the order of the columns.
+CREATE TABLE cachekit.entity (
+	relation     pg_catalog.regclass NOT NULL PRIMARY KEY,
+	name         pg_catalog.text COLLATE "C" NOT NULL UNIQUE,
+	key          pg_catalog.name[] NOT NULL,
+	servers      pg_catalog.name[] NOT NULL,
+	ttl          cachekit.ttl,
+	negative_ttl cachekit.ttl,
+	on_change    pg_catalog.text NOT NULL,
+	local        pg_catalog.bool NOT NULL,
+	columns      pg_catalog.name[]
+);
+COMMENT ON TABLE cachekit.entity IS 'what is attached, and how; changed by attach() and detach() only';
+REVOKE ALL ON cachekit.entity FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('cachekit.entity', '');
+
+-- ---------------------------------------------------------------------------
+-- Triggers: executable by PUBLIC (see above); they ignore a relation that is not
+-- a member of the entity they name.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION cachekit.on_row_change() RETURNS pg_catalog.trigger
+AS 'MODULE_PATHNAME', 'ck_on_row_change' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cachekit.on_row_change() IS 'row trigger of attached relations; its argument is the name of the entity';
+
+CREATE FUNCTION cachekit.on_truncate() RETURNS pg_catalog.trigger
+AS 'MODULE_PATHNAME', 'ck_on_truncate' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cachekit.on_truncate() IS 'TRUNCATE trigger of attached relations; its argument is the name of the entity';
+
+CREATE FUNCTION cachekit.on_ddl_end() RETURNS pg_catalog.event_trigger
+AS 'MODULE_PATHNAME', 'ck_on_ddl_end' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cachekit.on_ddl_end() IS 'mends the triggers and settings of entities after DDL';
+
+CREATE FUNCTION cachekit.on_drop() RETURNS pg_catalog.event_trigger
+AS 'MODULE_PATHNAME', 'ck_on_drop' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cachekit.on_drop() IS 'forgets entities whose relation has been dropped';
+
+CREATE EVENT TRIGGER cachekit_ddl ON ddl_command_end EXECUTE FUNCTION cachekit.on_ddl_end();
+ALTER EVENT TRIGGER cachekit_ddl ENABLE ALWAYS;
+CREATE EVENT TRIGGER cachekit_drop ON sql_drop EXECUTE FUNCTION cachekit.on_drop();
+ALTER EVENT TRIGGER cachekit_drop ENABLE ALWAYS;
+
+-- ---------------------------------------------------------------------------
+-- Entities
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION cachekit.attach(
+	relation     pg_catalog.regclass,
+	key          pg_catalog.name[] DEFAULT NULL,
+	name         pg_catalog.text DEFAULT NULL,
+	servers      pg_catalog.name[] DEFAULT NULL,
+	ttl          cachekit.ttl DEFAULT NULL,
+	negative_ttl cachekit.ttl DEFAULT NULL,
+	on_change    pg_catalog.text DEFAULT NULL,
+	local        pg_catalog.bool DEFAULT NULL,
+	columns      pg_catalog.name[] DEFAULT NULL
+) RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_attach' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.attach(pg_catalog.regclass, pg_catalog.name[], pg_catalog.text, pg_catalog.name[],
+	cachekit.ttl, cachekit.ttl, pg_catalog.text, pg_catalog.bool, pg_catalog.name[])
+IS 'makes an entity of a table, or changes its settings; what is not given (NULL) keeps its setting';
+
+CREATE FUNCTION cachekit.detach(relation pg_catalog.regclass) RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_detach' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.detach(pg_catalog.regclass)
+IS 'undoes attach(): removes the triggers and what is cached';
+
+CREATE FUNCTION cachekit.entity_problem(relation pg_catalog.regclass) RETURNS pg_catalog.text
+AS 'MODULE_PATHNAME', 'ck_entity_problem' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.entity_problem(pg_catalog.regclass)
+IS 'why an entity is not cached; NULL when it is';
+
+CREATE VIEW cachekit.entities AS
+SELECT e.name, e.relation, e.key, e.servers, e.ttl, e.negative_ttl, e.on_change, e.local, e.columns,
+       cachekit.entity_problem(e.relation) IS NULL AS sound
+  FROM cachekit.entity AS e;
+COMMENT ON VIEW cachekit.entities IS 'what is attached, and how; sound: every change of it is seen, so it is cached';
+GRANT SELECT ON cachekit.entities TO PUBLIC;
+
+-- ---------------------------------------------------------------------------
+-- Fetching.  Each function has a form that takes the key as "any" and one that
+-- takes it as text: with the first alone, an untyped parameter would be an error.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION cachekit.fetch(entity pg_catalog.regclass, key "any", strategy pg_catalog.text DEFAULT 'refresh')
+RETURNS pg_catalog.jsonb
+AS 'MODULE_PATHNAME', 'ck_fetch' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.fetch(pg_catalog.regclass, "any", pg_catalog.text)
+IS 'the document of a key, from a cache or the table, never stale; NULL when there is no such row';
+
+CREATE FUNCTION cachekit.fetch(entity pg_catalog.regclass, key pg_catalog.text, strategy pg_catalog.text DEFAULT 'refresh')
+RETURNS pg_catalog.jsonb
+AS 'MODULE_PATHNAME', 'ck_fetch_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.fetch(pg_catalog.regclass, pg_catalog.text, pg_catalog.text)
+IS 'the document of a key given as text; a key of several columns as a row literal, (7,2)';
+
+CREATE FUNCTION cachekit.fetch_row("row" anyelement, key "any", strategy pg_catalog.text DEFAULT 'refresh')
+RETURNS anyelement
+AS 'MODULE_PATHNAME', 'ck_fetch_row' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.fetch_row(anyelement, "any", pg_catalog.text)
+IS 'fetch() as a row of the relation; the first argument says which: NULL::users';
+
+CREATE FUNCTION cachekit.fetch_row("row" anyelement, key pg_catalog.text, strategy pg_catalog.text DEFAULT 'refresh')
+RETURNS anyelement
+AS 'MODULE_PATHNAME', 'ck_fetch_row_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.fetch_row(anyelement, pg_catalog.text, pg_catalog.text)
+IS 'fetch_row() with the key given as text';
+
+CREATE FUNCTION cachekit.fetch_many(entity pg_catalog.regclass, keys anyarray, strategy pg_catalog.text DEFAULT 'refresh',
+	OUT key pg_catalog.text, OUT value pg_catalog.jsonb)
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'ck_fetch_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.fetch_many(pg_catalog.regclass, anyarray, pg_catalog.text)
+IS 'the documents of many keys, in their order; value is NULL where there is no such row';
+
+CREATE FUNCTION cachekit.fetch_many(entity pg_catalog.regclass, keys pg_catalog.text, strategy pg_catalog.text DEFAULT 'refresh',
+	OUT key pg_catalog.text, OUT value pg_catalog.jsonb)
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'ck_fetch_many_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.fetch_many(pg_catalog.regclass, pg_catalog.text, pg_catalog.text)
+IS 'fetch_many() with the keys given as an array literal, {3,1,2}';
+
+-- ---------------------------------------------------------------------------
+-- By hand
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION cachekit.key(entity pg_catalog.regclass, key "any", server pg_catalog.name DEFAULT NULL)
+RETURNS pg_catalog.text
+AS 'MODULE_PATHNAME', 'ck_key' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.key(pg_catalog.regclass, "any", pg_catalog.name)
+IS 'the cache key of a document: <namespace>:<entity>:<key>';
+
+CREATE FUNCTION cachekit.key(entity pg_catalog.regclass, key pg_catalog.text, server pg_catalog.name DEFAULT NULL)
+RETURNS pg_catalog.text
+AS 'MODULE_PATHNAME', 'ck_key_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.key(pg_catalog.regclass, pg_catalog.text, pg_catalog.name)
+IS 'the cache key of a document whose key is given as text';
+
+CREATE FUNCTION cachekit.inspect(entity pg_catalog.regclass, key "any", OUT tier pg_catalog.text, OUT present pg_catalog.bool,
+	OUT bytes pg_catalog.int4, OUT ttl pg_catalog.interval, OUT fenced pg_catalog.bool)
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'ck_inspect' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.inspect(pg_catalog.regclass, "any")
+IS 'what each tier holds for a key now; ttl: time left, NULL for ever; fenced: a change of it is being committed';
+
+CREATE FUNCTION cachekit.inspect(entity pg_catalog.regclass, key pg_catalog.text, OUT tier pg_catalog.text, OUT present pg_catalog.bool,
+	OUT bytes pg_catalog.int4, OUT ttl pg_catalog.interval, OUT fenced pg_catalog.bool)
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'ck_inspect_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.inspect(pg_catalog.regclass, pg_catalog.text)
+IS 'inspect() with the key given as text';
+
+CREATE FUNCTION cachekit.invalidate(entity pg_catalog.regclass, key "any") RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_invalidate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.invalidate(pg_catalog.regclass, "any")
+IS 'removes a document from all caches when the transaction commits, as a change of its row does';
+
+CREATE FUNCTION cachekit.invalidate(entity pg_catalog.regclass, key pg_catalog.text) RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_invalidate_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.invalidate(pg_catalog.regclass, pg_catalog.text)
+IS 'invalidate() with the key given as text';
+
+CREATE FUNCTION cachekit.flush(entity pg_catalog.regclass) RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_flush' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.flush(pg_catalog.regclass)
+IS 'removes all documents of an entity from all caches when the transaction commits; for its owner';
+
+CREATE FUNCTION cachekit.flush() RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_flush_all' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.flush()
+IS 'flush() of every entity that the caller owns';
+
+-- ---------------------------------------------------------------------------
+-- Observing
+-- ---------------------------------------------------------------------------
+
+-- src/stats.h knows the order of the counters.
+CREATE FUNCTION cachekit.entity_counters(
+	OUT relation pg_catalog.oid,
+	OUT local_hits pg_catalog.int8, OUT server_hits pg_catalog.int8, OUT negative_hits pg_catalog.int8,
+	OUT misses pg_catalog.int8, OUT loads pg_catalog.int8, OUT waits pg_catalog.int8,
+	OUT bypass_own_change pg_catalog.int8, OUT bypass_transaction pg_catalog.int8,
+	OUT bypass_isolation pg_catalog.int8, OUT bypass_fenced pg_catalog.int8,
+	OUT bypass_recovery pg_catalog.int8, OUT bypass_disabled pg_catalog.int8,
+	OUT bypass_unsound pg_catalog.int8,
+	OUT fills pg_catalog.int8, OUT fills_refused pg_catalog.int8,
+	OUT invalidations pg_catalog.int8, OUT flushes pg_catalog.int8, OUT errors pg_catalog.int8,
+	OUT latency_histogram pg_catalog.int8[])
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'ck_entity_counters' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.entity_counters() IS 'counters of the entities of this database; see the view stat_entities';
+
+CREATE VIEW cachekit.stat_entities AS
+SELECT e.name,
+       COALESCE(c.local_hits, 0) AS local_hits,
+       COALESCE(c.server_hits, 0) AS server_hits,
+       COALESCE(c.negative_hits, 0) AS negative_hits,
+       COALESCE(c.misses, 0) AS misses,
+       COALESCE(c.loads, 0) AS loads,
+       COALESCE(c.waits, 0) AS waits,
+       COALESCE(c.bypass_own_change, 0) AS bypass_own_change,
+       COALESCE(c.bypass_transaction, 0) AS bypass_transaction,
+       COALESCE(c.bypass_isolation, 0) AS bypass_isolation,
+       COALESCE(c.bypass_fenced, 0) AS bypass_fenced,
+       COALESCE(c.bypass_recovery, 0) AS bypass_recovery,
+       COALESCE(c.bypass_disabled, 0) AS bypass_disabled,
+       COALESCE(c.bypass_unsound, 0) AS bypass_unsound,
+       COALESCE(c.fills, 0) AS fills,
+       COALESCE(c.fills_refused, 0) AS fills_refused,
+       COALESCE(c.invalidations, 0) AS invalidations,
+       COALESCE(c.flushes, 0) AS flushes,
+       COALESCE(c.errors, 0) AS errors,
+       c.latency_histogram
+  FROM cachekit.entity AS e
+  LEFT JOIN cachekit.entity_counters() AS c ON c.relation OPERATOR(pg_catalog.=) e.relation;
+COMMENT ON VIEW cachekit.stat_entities IS 'what fetches and commits of each entity did, since the server started or stat_reset()';
+COMMENT ON COLUMN cachekit.stat_entities.local_hits IS 'fetches answered by the local tier';
+COMMENT ON COLUMN cachekit.stat_entities.server_hits IS 'fetches answered by a cache server';
+COMMENT ON COLUMN cachekit.stat_entities.negative_hits IS 'fetches answered by the knowledge that there is no such row';
+COMMENT ON COLUMN cachekit.stat_entities.misses IS 'fetches that found nothing in a cache';
+COMMENT ON COLUMN cachekit.stat_entities.loads IS 'reads of the table, for whatever reason';
+COMMENT ON COLUMN cachekit.stat_entities.waits IS 'fetches that waited for another session to load the same document';
+COMMENT ON COLUMN cachekit.stat_entities.bypass_own_change IS 'reads of the table because the transaction had changed the document';
+COMMENT ON COLUMN cachekit.stat_entities.bypass_transaction IS 'reads of the table because the transaction had written something';
+COMMENT ON COLUMN cachekit.stat_entities.bypass_isolation IS 'reads of the table in REPEATABLE READ or SERIALIZABLE transactions';
+COMMENT ON COLUMN cachekit.stat_entities.bypass_fenced IS 'reads of the table because a change of the document (or of one that shares its stripe) was being committed';
+COMMENT ON COLUMN cachekit.stat_entities.bypass_recovery IS 'reads of the table on a standby';
+COMMENT ON COLUMN cachekit.stat_entities.bypass_disabled IS 'reads of the table because cachekit.enabled was off';
+COMMENT ON COLUMN cachekit.stat_entities.bypass_unsound IS 'reads of the table because a change of the entity might go unseen';
+COMMENT ON COLUMN cachekit.stat_entities.fills IS 'documents stored in a cache';
+COMMENT ON COLUMN cachekit.stat_entities.fills_refused IS 'documents not stored: changed since they were loaded, too large, or no room';
+COMMENT ON COLUMN cachekit.stat_entities.invalidations IS 'documents invalidated by commits';
+COMMENT ON COLUMN cachekit.stat_entities.flushes IS 'commits that invalidated the whole entity';
+COMMENT ON COLUMN cachekit.stat_entities.errors IS 'loads that ended in an error';
+COMMENT ON COLUMN cachekit.stat_entities.latency_histogram IS 'element i+1 counts the fetches that took less than 2^i microseconds and not less than 2^(i-1); the last has no bound';
+GRANT SELECT ON cachekit.stat_entities TO PUBLIC;
+
+CREATE FUNCTION cachekit.stat_reset() RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_stat_reset' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.stat_reset() IS 'sets the counters of this database''s entities to zero';
+REVOKE ALL ON FUNCTION cachekit.stat_reset() FROM PUBLIC;
+
+CREATE FUNCTION cachekit.is_preloaded() RETURNS pg_catalog.bool
+AS 'MODULE_PATHNAME', 'ck_is_preloaded' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.is_preloaded() IS 'is cachekit in shared_preload_libraries, so that it can cache?';
+
+CREATE FUNCTION cachekit.slots_in_use() RETURNS pg_catalog.int4
+AS 'MODULE_PATHNAME', 'ck_slots_in_use' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.slots_in_use() IS 'how many of the cachekit.max_entities slots are taken, in all databases';
+
+CREATE FUNCTION cachekit.health(OUT severity pg_catalog.text, OUT subject pg_catalog.text,
+	OUT problem pg_catalog.text, OUT hint pg_catalog.text)
+RETURNS SETOF pg_catalog.record
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT 'error', 'server', 'cachekit was not preloaded, so nothing is cached',
+	       'Add cachekit to shared_preload_libraries and restart the server.'
+	 WHERE NOT cachekit.is_preloaded()
+	UNION ALL
+	SELECT 'warning', 'entity ' || e.name, 'it is not cached: ' || p.problem,
+	       CASE WHEN p.problem LIKE 'all slots%'
+	            THEN 'Raise cachekit.max_entities (now ' || current_setting('cachekit.max_entities') || ') and restart the server.'
+	            WHEN p.problem LIKE '%trigger%'
+	            THEN 'Attach it again: SELECT cachekit.attach(' || quote_literal(e.relation::regclass::text) || ').'
+	            ELSE 'Undo that, or detach it: SELECT cachekit.detach(' || quote_literal(e.relation::regclass::text) || ').' END
+	  FROM cachekit.entities AS e, LATERAL (SELECT cachekit.entity_problem(e.relation)) AS p(problem)
+	 WHERE p.problem IS NOT NULL
+	UNION ALL
+	SELECT 'warning', 'event trigger ' || t.name, 'it is missing or not ENABLE ALWAYS, so DDL of sessions without the library is not followed',
+	       'ALTER EVENT TRIGGER ' || t.name || ' ENABLE ALWAYS.'
+	  FROM (VALUES ('cachekit_ddl'), ('cachekit_drop')) AS t(name)
+	 WHERE NOT EXISTS (SELECT FROM pg_event_trigger AS v WHERE v.evtname = t.name AND v.evtenabled = 'A')
+	UNION ALL
+	SELECT 'warning', 'subscription ' || s.subname,
+	       'it is two_phase and replicates into ' || r.srrelid::regclass || ', whose prepared transactions are refused',
+	       'Drop the subscription and create it with two_phase = false, or detach the table.'
+	  FROM pg_subscription AS s
+	  JOIN pg_subscription_rel AS r ON r.srsubid = s.oid
+	 WHERE s.subtwophasestate <> 'd'
+	   AND EXISTS (SELECT FROM pg_trigger AS t
+	                WHERE t.tgrelid = r.srrelid AND t.tgfoid = 'cachekit.on_row_change()'::regprocedure)
+$$;
+COMMENT ON FUNCTION cachekit.health() IS 'one row for each thing that an operator should know; none when all is well';
+REVOKE ALL ON FUNCTION cachekit.health() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cachekit.health() TO pg_monitor;

@@ -1,0 +1,285 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.c
+ *	  The table cachekit.entity: what is attached, and how.
+ *
+ * The table is found by name each time, because DROP and CREATE EXTENSION
+ * give it another OID; only the extension's own schema is looked into.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "catalog.h"
+
+/* Columns of cachekit.entity, in the order of the extension's script. */
+enum
+{
+	COL_RELATION = 1, COL_NAME, COL_KEY, COL_SERVERS, COL_TTL, COL_NEGATIVE_TTL,
+	COL_ON_CHANGE, COL_LOCAL, COL_COLUMNS,
+	COLUMNS = COL_COLUMNS
+};
+
+/* Open cachekit.entity; NULL when the extension is not (yet) there. */
+static Relation
+open_catalog(LOCKMODE mode)
+{
+	Oid			schema = get_namespace_oid("cachekit", true);
+	Oid			table;
+	Relation	rel;
+
+	if (!OidIsValid(schema) ||
+		!OidIsValid(table = get_relname_relid("entity", schema)) ||
+		!OidIsValid(get_extension_oid("cachekit", true)))
+		return NULL;
+	rel = try_relation_open(table, mode);
+	/* half of it may be gone while DROP EXTENSION is under way */
+	if (rel != NULL && (RelationGetNumberOfAttributes(rel) != COLUMNS ||
+						!OidIsValid(RelationGetPrimaryKeyIndex(rel))))
+	{
+		relation_close(rel, mode);
+		return NULL;
+	}
+	return rel;
+}
+
+bool
+catalog_exists(void)
+{
+	Relation	rel = open_catalog(AccessShareLock);
+
+	if (rel == NULL)
+		return false;
+	relation_close(rel, AccessShareLock);
+	return true;
+}
+
+static List *
+names_from_array(Datum array)
+{
+	ArrayType  *a = DatumGetArrayTypeP(array);
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+	List	   *names = NIL;
+
+	deconstruct_array(a, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (!nulls[i])
+			names = lappend(names, pstrdup(NameStr(*DatumGetName(elems[i]))));
+	}
+	return names;
+}
+
+static Datum
+array_from_names(List *names)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(1, list_length(names)));
+	ListCell   *cell;
+	int			n = 0;
+
+	foreach(cell, names)
+	{
+		Name		name = palloc0(NAMEDATALEN);
+
+		namestrcpy(name, lfirst(cell));
+		elems[n++] = NameGetDatum(name);
+	}
+	return PointerGetDatum(construct_array(elems, n, NAMEOID, NAMEDATALEN, false,
+										   TYPALIGN_CHAR));
+}
+
+static Interval *
+interval_or_null(Datum value, bool isnull)
+{
+	Interval   *copy;
+
+	if (isnull)
+		return NULL;
+	copy = palloc(sizeof(Interval));
+	memcpy(copy, DatumGetIntervalP(value), sizeof(Interval));
+	return copy;
+}
+
+static void
+row_from_tuple(HeapTuple tuple, TupleDesc desc, EntityRow *row)
+{
+	Datum		v[COLUMNS];
+	bool		isnull[COLUMNS];
+
+	heap_deform_tuple(tuple, desc, v, isnull);
+	row->relid = DatumGetObjectId(v[COL_RELATION - 1]);
+	row->name = TextDatumGetCString(v[COL_NAME - 1]);
+	row->key = names_from_array(v[COL_KEY - 1]);
+	row->servers = names_from_array(v[COL_SERVERS - 1]);
+	row->ttl = interval_or_null(v[COL_TTL - 1], isnull[COL_TTL - 1]);
+	row->negative_ttl = interval_or_null(v[COL_NEGATIVE_TTL - 1], isnull[COL_NEGATIVE_TTL - 1]);
+	row->on_change = TextDatumGetCString(v[COL_ON_CHANGE - 1]);
+	row->local = DatumGetBool(v[COL_LOCAL - 1]);
+	row->columns = isnull[COL_COLUMNS - 1] ? NIL : names_from_array(v[COL_COLUMNS - 1]);
+}
+
+/* Find the row of a relation; the caller ends the scan. */
+static HeapTuple
+scan_relation(Relation rel, Oid relid, SysScanDesc *scan)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, COL_RELATION, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	*scan = systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 1, &key);
+	return systable_getnext(*scan);
+}
+
+/* Read the settings of a relation; false when it is not attached. */
+bool
+catalog_read(Oid relid, EntityRow *row)
+{
+	Relation	rel = open_catalog(AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (rel == NULL)
+		return false;
+	tuple = scan_relation(rel, relid, &scan);
+	if (HeapTupleIsValid(tuple))
+		row_from_tuple(tuple, RelationGetDescr(rel), row);
+	systable_endscan(scan);
+	relation_close(rel, AccessShareLock);
+	return HeapTupleIsValid(tuple);
+}
+
+/* The relation attached under a name, or InvalidOid. */
+Oid
+catalog_relation_of(const char *name)
+{
+	Relation	rel = open_catalog(AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			relid = InvalidOid;
+
+	if (rel == NULL)
+		return InvalidOid;
+	/* a sequential scan: names are looked up only when caches are built */
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (!OidIsValid(relid) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		EntityRow	row;
+
+		row_from_tuple(tuple, RelationGetDescr(rel), &row);
+		if (strcmp(row.name, name) == 0)
+			relid = row.relid;
+	}
+	systable_endscan(scan);
+	relation_close(rel, AccessShareLock);
+	return relid;
+}
+
+/* All attached relations, as a list of OIDs. */
+List *
+catalog_relations(void)
+{
+	Relation	rel = open_catalog(AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *relids = NIL;
+
+	if (rel == NULL)
+		return NIL;
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+
+		relids = lappend_oid(relids,
+							 DatumGetObjectId(heap_getattr(tuple, COL_RELATION,
+														   RelationGetDescr(rel), &isnull)));
+	}
+	systable_endscan(scan);
+	relation_close(rel, AccessShareLock);
+	return relids;
+}
+
+/*
+ * Write a relation's row, new or not.  The caller holds a lock on the relation
+ * that conflicts with itself, so that two attach() cannot meet here; a name
+ * that is taken is an error from the unique index at the latest.
+ */
+void
+catalog_write(const EntityRow *row)
+{
+	Relation	rel = open_catalog(RowExclusiveLock);
+	SysScanDesc scan;
+	HeapTuple	old;
+	HeapTuple	tuple;
+	Datum		v[COLUMNS];
+	bool		isnull[COLUMNS] = {0};
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the extension \"cachekit\" is not installed in this database"),
+				 errhint("CREATE EXTENSION cachekit.")));
+	v[COL_RELATION - 1] = ObjectIdGetDatum(row->relid);
+	v[COL_NAME - 1] = CStringGetTextDatum(row->name);
+	v[COL_KEY - 1] = array_from_names(row->key);
+	v[COL_SERVERS - 1] = array_from_names(row->servers);
+	v[COL_TTL - 1] = IntervalPGetDatum(row->ttl);
+	isnull[COL_TTL - 1] = row->ttl == NULL;
+	v[COL_NEGATIVE_TTL - 1] = IntervalPGetDatum(row->negative_ttl);
+	isnull[COL_NEGATIVE_TTL - 1] = row->negative_ttl == NULL;
+	v[COL_ON_CHANGE - 1] = CStringGetTextDatum(row->on_change);
+	v[COL_LOCAL - 1] = BoolGetDatum(row->local);
+	isnull[COL_COLUMNS - 1] = row->columns == NIL;
+	v[COL_COLUMNS - 1] = row->columns == NIL ? (Datum) 0 : array_from_names(row->columns);
+
+	tuple = heap_form_tuple(RelationGetDescr(rel), v, isnull);
+	old = scan_relation(rel, row->relid, &scan);
+	if (HeapTupleIsValid(old))
+		CatalogTupleUpdate(rel, &old->t_self, tuple);
+	else
+		CatalogTupleInsert(rel, tuple);
+	systable_endscan(scan);
+	relation_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+/* Delete a relation's row; false when there is none. */
+bool
+catalog_delete(Oid relid)
+{
+	Relation	rel = open_catalog(RowExclusiveLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	if (rel == NULL)
+		return false;
+	tuple = scan_relation(rel, relid, &scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+		CatalogTupleDelete(rel, &tuple->t_self);
+	systable_endscan(scan);
+	relation_close(rel, RowExclusiveLock);
+	if (found)
+		CommandCounterIncrement();
+	return found;
+}

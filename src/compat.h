@@ -1,0 +1,92 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  The one place that knows PostgreSQL's versions.
+ *
+ * Every source file includes this header first.  cachekit builds on
+ * PostgreSQL 15 to 18; whatever differs between them is hidden here, so that
+ * no other file tests PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CACHEKIT_COMPAT_H
+#define CACHEKIT_COMPAT_H
+
+#include "postgres.h"
+
+#if PG_VERSION_NUM < 150000
+#error "cachekit needs PostgreSQL 15 or later"
+#endif
+
+/*
+ * The library is compiled with -fvisibility=hidden, so that its functions
+ * can neither collide with the server's nor with another library's (the
+ * server loads libraries with RTLD_GLOBAL).  Before 16 the server's headers
+ * do not mark what must stay visible.
+ */
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#endif
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#endif
+
+#if PG_VERSION_NUM < 160000
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(funcname) \
+extern PGDLLEXPORT Datum funcname(PG_FUNCTION_ARGS); \
+extern PGDLLEXPORT const Pg_finfo_record * CppConcat(pg_finfo_,funcname)(void); \
+const Pg_finfo_record * \
+CppConcat(pg_finfo_,funcname) (void) \
+{ \
+	static const Pg_finfo_record my_finfo = { 1 }; \
+	return &my_finfo; \
+} \
+extern int no_such_variable
+#endif
+
+/* Ownership and privilege checks were unified in 16. */
+#if PG_VERSION_NUM < 160000
+#define compat_owns_relation(relid, roleid) \
+	pg_class_ownercheck(relid, roleid)
+#define compat_schema_usage(nspid, roleid) \
+	(pg_namespace_aclcheck(nspid, roleid, ACL_USAGE) == ACLCHECK_OK)
+#else
+#define compat_owns_relation(relid, roleid) \
+	object_ownercheck(RelationRelationId, relid, roleid)
+#define compat_schema_usage(nspid, roleid) \
+	(object_aclcheck(NamespaceRelationId, nspid, roleid, ACL_USAGE) == ACLCHECK_OK)
+#endif
+
+/* A small number that differs between the backends of a cluster. */
+#if PG_VERSION_NUM < 170000
+#define compat_proc_number()	((uint32) MyBackendId)
+#else
+#define compat_proc_number()	((uint32) MyProcNumber)
+#endif
+
+/* Extensions name their own wait events since 17. */
+#if PG_VERSION_NUM < 170000
+#define compat_wait_event(name)	PG_WAIT_EXTENSION
+#else
+#define compat_wait_event(name)	WaitEventExtensionNew(name)
+#endif
+
+/* Virtual generated columns came with 18. */
+#if PG_VERSION_NUM >= 180000
+#define compat_is_virtual(att)	((att)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define compat_is_virtual(att)	false
+#endif
+
+#endif							/* CACHEKIT_COMPAT_H */

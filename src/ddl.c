@@ -1,0 +1,588 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl.c
+ *	  Commands that change what an entity is, or how its documents look.
+ *
+ * A row trigger does not see ALTER TABLE, ATTACH PARTITION or ALTER TYPE.  Two
+ * hooks do.  The utility hook looks at a command *before* it runs, because
+ * some commands commit on the way (DETACH PARTITION CONCURRENTLY) and may be
+ * cancelled half-way; it adds the entities concerned to the change set.  The
+ * object access hook sees what no command names: cascades, DROP OWNED, DROP
+ * EXTENSION, and the relation that a name really meant.
+ *
+ * What is not known to be harmless invalidates everything in the database:
+ * such commands are rare, and too much is cheap.
+ *
+ * After the command the catalog and the triggers are mended: columns that
+ * were renamed, new partitions without a TRUNCATE trigger, triggers that
+ * DISABLE and ENABLE left at ORIGIN.  Where the library was not preloaded,
+ * event triggers do this part; nothing is cached then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_cast.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "commands/extension.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "changes.h"
+#include "ddl.h"
+#include "debug.h"
+#include "members.h"
+
+PG_FUNCTION_INFO_V1(ck_on_ddl_end);
+PG_FUNCTION_INFO_V1(ck_on_drop);
+
+static ProcessUtility_hook_type previous_utility = NULL;
+static object_access_hook_type previous_access = NULL;
+static bool hooks_installed = false;
+static bool mending = false;	/* our own commands need no mending */
+static bool dropped = false;	/* an entity's relation has been dropped */
+
+/* ---------- what a command reaches ---------- */
+
+/* Does some other relation have a column of this relation's row type? */
+static bool
+row_type_is_used(Oid relid)
+{
+	Oid			types[2];
+	bool		used = false;
+	Relation	depend;
+
+	types[0] = get_rel_type_id(relid);
+	if (!OidIsValid(types[0]))
+		return false;
+	types[1] = get_array_type(types[0]);
+	depend = table_open(DependRelationId, AccessShareLock);
+	for (int i = 0; i < 2 && !used; i++)
+	{
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(TypeRelationId));
+		ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(types[i]));
+		scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
+		while (!used && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+			used = (form->classid == RelationRelationId && form->objid != relid);
+		}
+		systable_endscan(scan);
+	}
+	table_close(depend, AccessShareLock);
+	return used;
+}
+
+/* A relation's definition changes: so do the entities that it belongs to. */
+static void
+note_relation(Oid relid)
+{
+	ListCell   *cell;
+
+	if (!OidIsValid(relid) || relid < FirstNormalObjectId)
+		return;
+	foreach(cell, entities_of_relation(relid))
+		changes_add_entity(lfirst_oid(cell), true);
+}
+
+/* The same for a relation that is named; it may not exist. */
+static void
+note_named(RangeVar *name)
+{
+	if (name != NULL)
+		note_relation(RangeVarGetRelid(name, NoLock, true));
+}
+
+static void
+note_alter_table(AlterTableStmt *stmt)
+{
+	Oid			relid = RangeVarGetRelid(stmt->relation, NoLock, true);
+	ListCell   *cell;
+
+	/* composite types, and tables whose row type is a column's elsewhere */
+	if (stmt->objtype == OBJECT_TYPE || (OidIsValid(relid) && row_type_is_used(relid)))
+		changes_add_database();
+	note_relation(relid);
+	foreach(cell, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, cell);
+
+		if (cmd->subtype == AT_AttachPartition || cmd->subtype == AT_DetachPartition ||
+			cmd->subtype == AT_DetachPartitionFinalize)
+			note_named(((PartitionCmd *) cmd->def)->name);
+		else if (cmd->subtype == AT_AddInherit || cmd->subtype == AT_DropInherit)
+			note_named((RangeVar *) cmd->def);
+	}
+}
+
+static void
+note_rename(RenameStmt *stmt)
+{
+	switch (stmt->renameType)
+	{
+		case OBJECT_TABLE:
+		case OBJECT_VIEW:
+		case OBJECT_INDEX:
+		case OBJECT_SCHEMA:
+		case OBJECT_TRIGGER:
+			note_named(stmt->relation);
+			break;
+		case OBJECT_COLUMN:
+			note_named(stmt->relation);
+			changes_add_database(); /* the row type may be a column's elsewhere */
+			break;
+		default:
+			changes_add_database();
+	}
+}
+
+/* Commands of the DDL class that change no document of a table. */
+static bool
+is_harmless(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_CreateTableAsStmt:
+		case T_CreateSchemaStmt:
+		case T_CreateSeqStmt:
+		case T_AlterSeqStmt:
+		case T_CreateStatsStmt:
+		case T_AlterStatsStmt:
+		case T_CreateTrigStmt:
+		case T_CreateEnumStmt:
+		case T_CreateRangeStmt:
+		case T_CompositeTypeStmt:
+		case T_CreateDomainStmt:
+		case T_CreateExtensionStmt:
+		case T_CreatePolicyStmt:
+		case T_AlterPolicyStmt:
+		case T_CreateEventTrigStmt:
+		case T_AlterEventTrigStmt:
+		case T_CreateFdwStmt:
+		case T_AlterFdwStmt:
+		case T_CreateForeignServerStmt:
+		case T_AlterForeignServerStmt:
+		case T_CreateForeignTableStmt:
+		case T_CreateUserMappingStmt:
+		case T_AlterUserMappingStmt:
+		case T_DropUserMappingStmt:
+		case T_ImportForeignSchemaStmt:
+		case T_CreatePublicationStmt:
+		case T_AlterPublicationStmt:
+		case T_CreateSubscriptionStmt:
+		case T_AlterSubscriptionStmt:
+		case T_DropSubscriptionStmt:
+		case T_CreateRoleStmt:
+		case T_AlterRoleStmt:
+		case T_AlterRoleSetStmt:
+		case T_DropRoleStmt:
+		case T_GrantStmt:
+		case T_GrantRoleStmt:
+		case T_AlterDefaultPrivilegesStmt:
+		case T_CreatedbStmt:
+		case T_AlterDatabaseStmt:
+		case T_AlterDatabaseSetStmt:
+		case T_DropdbStmt:
+		case T_CreateTableSpaceStmt:
+		case T_AlterTableSpaceOptionsStmt:
+		case T_DropTableSpaceStmt:
+		case T_AlterSystemStmt:
+		case T_CommentStmt:
+		case T_SecLabelStmt:
+		case T_IndexStmt:
+		case T_ReindexStmt:
+		case T_ClusterStmt:
+		case T_RefreshMatViewStmt:
+		case T_RuleStmt:
+		case T_ViewStmt:
+		case T_DropStmt:		/* the object access hook sees what goes */
+		case T_DropOwnedStmt:
+		case T_AlterObjectDependsStmt:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Before a command: what it may change. */
+static void
+note_command(Node *stmt)
+{
+	ListCell   *cell;
+
+	switch (nodeTag(stmt))
+	{
+		case T_AlterTableStmt:
+			note_alter_table((AlterTableStmt *) stmt);
+			break;
+		case T_RenameStmt:
+			note_rename((RenameStmt *) stmt);
+			break;
+		case T_AlterObjectSchemaStmt:
+			note_named(((AlterObjectSchemaStmt *) stmt)->relation);
+			break;
+		case T_CreateStmt:
+			foreach(cell, ((CreateStmt *) stmt)->inhRelations)
+				note_named(lfirst_node(RangeVar, cell));
+			break;
+		default:
+			if (!is_harmless(stmt))
+				changes_add_database();
+	}
+}
+
+/* ---------- mending after a command ---------- */
+
+static void
+mend_relation(RangeVar *name)
+{
+	Oid			relid = name ? RangeVarGetRelid(name, NoLock, true) : InvalidOid;
+	ListCell   *cell;
+
+	if (!OidIsValid(relid))
+		return;
+	foreach(cell, entities_of_relation(relid))
+	{
+		EntityRow	row;
+
+		if (catalog_read(lfirst_oid(cell), &row))
+			members_repair(row.relid, row.name);
+	}
+}
+
+/* A partition that has left its tree keeps no TRUNCATE trigger of it. */
+static void
+mend_detached(RangeVar *parent, RangeVar *partition)
+{
+	Oid			parent_relid = RangeVarGetRelid(parent, NoLock, true);
+	Oid			relid = RangeVarGetRelid(partition, NoLock, true);
+	ListCell   *cell;
+
+	if (!OidIsValid(parent_relid) || !OidIsValid(relid))
+		return;
+	foreach(cell, entities_of_relation(parent_relid))
+	{
+		EntityRow	row;
+
+		if (catalog_read(lfirst_oid(cell), &row))
+			members_drop_truncate_triggers(relid, row.name);
+	}
+}
+
+static bool
+replace_name(List *names, const char *old, const char *new)
+{
+	ListCell   *cell;
+	bool		replaced = false;
+
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), old) == 0)
+		{
+			lfirst(cell) = pstrdup(new);
+			replaced = true;
+		}
+	}
+	return replaced;
+}
+
+/* Columns were renamed, in one relation or in a tree of partitions. */
+static void
+mend_column_names(const char *old, const char *new)
+{
+	ListCell   *cell;
+
+	foreach(cell, catalog_relations())
+	{
+		EntityRow	row;
+
+		if (!catalog_read(lfirst_oid(cell), &row) ||
+			get_attnum(row.relid, old) != InvalidAttrNumber ||
+			get_attnum(row.relid, new) == InvalidAttrNumber)
+			continue;
+		if (replace_name(row.key, old, new) | replace_name(row.columns, old, new))
+			catalog_write(&row);
+	}
+}
+
+/* Rows of relations that exist no more. */
+static void
+mend_dropped(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, catalog_relations())
+	{
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell))))
+			catalog_delete(lfirst_oid(cell));
+	}
+}
+
+static void
+mend_alter_table(AlterTableStmt *stmt)
+{
+	ListCell   *cell;
+	bool		detached = false;
+
+	foreach(cell, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, cell);
+
+		if (cmd->subtype == AT_DetachPartition || cmd->subtype == AT_DetachPartitionFinalize)
+		{
+			mend_detached(stmt->relation, ((PartitionCmd *) cmd->def)->name);
+			detached = true;
+		}
+	}
+	if (!detached)
+		mend_relation(stmt->relation);
+}
+
+static void
+mend_command(Node *stmt)
+{
+	ListCell   *cell;
+
+	switch (nodeTag(stmt))
+	{
+		case T_AlterTableStmt:
+			mend_alter_table((AlterTableStmt *) stmt);
+			break;
+		case T_CreateStmt:
+			foreach(cell, ((CreateStmt *) stmt)->inhRelations)
+				mend_relation(lfirst_node(RangeVar, cell));
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) stmt)->renameType == OBJECT_COLUMN)
+				mend_column_names(((RenameStmt *) stmt)->subname, ((RenameStmt *) stmt)->newname);
+			break;
+		default:
+			break;
+	}
+	if (dropped)
+	{
+		dropped = false;
+		mend_dropped();
+	}
+}
+
+/* Mend after a command, unless it is one that mending itself has issued. */
+static void
+mend(Node *stmt)
+{
+	if (mending)
+		return;
+	mending = true;
+	PG_TRY();
+	{
+		mend_command(stmt);
+	}
+	PG_FINALLY();
+	{
+		mending = false;
+	}
+	PG_END_TRY();
+}
+
+/* ---------- hooks ---------- */
+
+/* Commands that are looked at at all, in databases that have the extension. */
+static bool
+is_ddl(Node *stmt)
+{
+	return !IsBinaryUpgrade && IsTransactionState() &&
+		GetCommandLogLevel(stmt) == LOGSTMT_DDL && catalog_exists();
+}
+
+static void
+utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+			 ProcessUtilityContext context, ParamListInfo params,
+			 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	Node	   *stmt = pstmt->utilityStmt;
+	bool		ddl = CK_GUARD("ddl-hooks") && is_ddl(stmt);
+
+	if (ddl)
+	{
+		/* the command may change its own parse tree */
+		stmt = copyObject(stmt);
+		note_command(stmt);
+	}
+	if (previous_utility)
+		previous_utility(pstmt, query, read_only_tree, context, params, environment, dest,
+						 completion);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment,
+								dest, completion);
+	if (ddl && IsTransactionState())
+		mend(stmt);
+}
+
+/* The relation of one of our triggers, or InvalidOid. */
+static Oid
+relation_of_trigger(Oid trigger)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			relid = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+		char	   *schema = get_namespace_name(get_func_namespace(form->tgfoid));
+
+		if (schema && strcmp(schema, "cachekit") == 0)
+			relid = form->tgrelid;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return relid;
+}
+
+/* A column that a key or a document is made of cannot just go. */
+static void
+check_column_drop(Oid relid, AttrNumber attnum)
+{
+	char	   *column = get_attname(relid, attnum, true);
+	EntityRow	row;
+	ListCell   *cell;
+	bool		used = false;
+
+	if (column == NULL || !catalog_read(relid, &row))
+		return;
+	foreach(cell, list_concat_copy(row.key, row.columns))
+		used |= (strcmp(lfirst(cell), column) == 0);
+	if (used)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop column \"%s\" of \"%s\" because cachekit entity \"%s\" uses it",
+						column, get_rel_name(relid), row.name),
+				 errhint("Attach the relation with other columns, or detach it, first.")));
+}
+
+static void
+note_drop(Oid class, Oid object, int column)
+{
+	if (class == RelationRelationId)
+	{
+		if (column > 0)
+			check_column_drop(object, column);
+		note_relation(object);
+		if (column == 0)
+		{
+			EntityRow	row;
+
+			if (catalog_read(object, &row))
+			{
+				changes_forget_entity(object);
+				dropped = true;
+			}
+		}
+	}
+	else if (class == TriggerRelationId)
+		note_relation(relation_of_trigger(object));
+	else if (class == CastRelationId)
+		changes_add_database();
+}
+
+static void
+access_hook(ObjectAccessType access, Oid class, Oid object, int column, void *arg)
+{
+	if (previous_access)
+		previous_access(access, class, object, column, arg);
+	if (IsBinaryUpgrade || !IsTransactionState() || !CK_GUARD("ddl-hooks"))
+		return;
+
+	/* the extension goes: its triggers with it, and nobody tells us any more */
+	if (access == OAT_DROP && class == ExtensionRelationId)
+	{
+		char	   *name = get_extension_name(object);
+
+		if (name && strcmp(name, "cachekit") == 0)
+			changes_add_database();
+	}
+	else if (access == OAT_DROP &&
+			 (class == RelationRelationId || class == TriggerRelationId || class == CastRelationId))
+	{
+		if (catalog_exists())
+			note_drop(class, object, column);
+	}
+	else if (class == RelationRelationId &&
+			 (access == OAT_POST_ALTER || (access == OAT_POST_CREATE && column > 0)))
+	{
+		if (object >= FirstNormalObjectId && catalog_exists())
+			note_relation(object);
+	}
+}
+
+void
+ddl_install_hooks(void)
+{
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility_hook;
+	previous_access = object_access_hook;
+	object_access_hook = access_hook;
+	hooks_installed = true;
+}
+
+/* ---------- event triggers, for sessions without the hooks ---------- */
+
+static EventTriggerData *
+event_data(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("this function of cachekit can only be called by its event triggers")));
+	return (EventTriggerData *) fcinfo->context;
+}
+
+Datum
+ck_on_ddl_end(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *data = event_data(fcinfo);
+
+	if (!hooks_installed || !CK_GUARD("ddl-hooks"))
+		mend((Node *) data->parsetree);
+	PG_RETURN_NULL();
+}
+
+Datum
+ck_on_drop(PG_FUNCTION_ARGS)
+{
+	(void) event_data(fcinfo);
+	mend_dropped();
+	PG_RETURN_NULL();
+}

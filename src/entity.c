@@ -1,0 +1,476 @@
+/*-------------------------------------------------------------------------
+ *
+ * entity.c
+ *	  An entity as a session knows it: settings, key columns, soundness.
+ *
+ * Two things tell a session that its copy is old.  Invalidation messages tell
+ * of DDL on a member; a callback marks the copy, and whoever asks next builds
+ * it anew.  The settings word in shared memory tells of attach() and detach():
+ * it is read before the catalogs are, so a copy is never older than its word.
+ *
+ * A replaced copy is freed only after the transaction, because somebody
+ * further up the stack may be using it (a load calls functions, which fetch).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/partition.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "debug.h"
+#include "entity.h"
+#include "members.h"
+#include "shmem.h"
+#include "ttl.h"
+
+typedef struct EntityEntry
+{
+	Oid			relid;			/* hash key (must be first) */
+	Entity	   *entity;
+} EntityEntry;
+
+static HTAB *entities = NULL;
+static List *retired = NIL;		/* of Entity *, replaced but perhaps in use */
+static bool retired_unused = false; /* a transaction has ended since */
+static uint64 epoch = 1;		/* counts what makes a copy old */
+
+/* ---------- invalidation ---------- */
+
+static void
+invalidate_if(Oid relid, bool all)
+{
+	HASH_SEQ_STATUS seq;
+	EntityEntry *entry;
+
+	if (entities == NULL)
+		return;
+	hash_seq_init(&seq, entities);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		if (entry->entity->valid &&
+			(all || list_member_oid(entry->entity->members, relid)))
+		{
+			entry->entity->valid = false;
+			epoch++;
+		}
+	}
+}
+
+/* Callbacks run in the midst of anything: they mark, and no more. */
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	invalidate_if(relid, !OidIsValid(relid));
+	if (!OidIsValid(relid))
+		epoch++;
+}
+
+static void
+namespace_callback(Datum arg, int cacheid, uint32 hash)
+{
+	invalidate_if(InvalidOid, true);
+}
+
+void
+entity_install_callbacks(void)
+{
+	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, namespace_callback, (Datum) 0);
+}
+
+/* Changes whenever any copy has become old; for what others derive from one. */
+uint64
+entity_epoch(void)
+{
+	return epoch;
+}
+
+static void
+free_entity(Entity *entity)
+{
+	if (entity->plan)
+		SPI_freeplan(entity->plan);
+	MemoryContextDelete(entity->context);
+}
+
+/* Called at the end of each transaction: replaced copies are out of use. */
+void
+entity_end_transaction(void)
+{
+	retired_unused = (retired != NIL);
+}
+
+static void
+retire(Entity *entity)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	retired = lappend(retired, entity);
+	MemoryContextSwitchTo(old);
+	epoch++;
+}
+
+static void
+free_retired(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, retired)
+		free_entity(lfirst(cell));
+	list_free(retired);
+	retired = NIL;
+	retired_unused = false;
+}
+
+/* ---------- building ---------- */
+
+/* Fill in the key's columns; NULL, or what is wrong with them. */
+static char *
+build_shape(Entity *entity, Relation rel, List *names)
+{
+	KeyShape   *shape = &entity->shape;
+	TupleDesc	row;
+	ListCell   *cell;
+	int			n = 0;
+	char	   *encoded = key_percent_encode(entity->name, strlen(entity->name));
+
+	shape->entity = entity->name;
+	shape->encoded_len = strlen(encoded);
+	shape->n = list_length(names);
+	shape->column = palloc0(sizeof(KeyColumn) * shape->n);
+	row = CreateTemplateTupleDesc(shape->n);
+	foreach(cell, names)
+	{
+		KeyColumn  *column = &shape->column[n++];
+		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), lfirst(cell));
+		Oid			type;
+		int32		typmod;
+		Oid			collation;
+		Oid			input;
+
+		if (attnum == InvalidAttrNumber)
+			return psprintf("it has no column \"%s\"", (char *) lfirst(cell));
+		get_atttypetypmodcoll(RelationGetRelid(rel), attnum, &type, &typmod, &collation);
+		namestrcpy(&column->name, lfirst(cell));
+		column->attnum = attnum;
+		column->type = getBaseType(type);
+		column->kind = key_kind(column->type, collation);
+		if (column->kind == KEY_UNSUPPORTED && CK_GUARD("key-types"))
+			return psprintf("its key column \"%s\" is of type %s, which is no key type",
+							(char *) lfirst(cell), format_type_be(type));
+		if (column->kind == KEY_UNSUPPORTED)
+			column->kind = KEY_TEXT;	/* only with the guard off */
+		getTypeInputInfo(column->type, &input, &column->ioparam);
+		fmgr_info_cxt(input, &column->input, entity->context);
+		TupleDescInitEntry(row, (AttrNumber) n, lfirst(cell), column->type, -1, 0);
+	}
+	if (shape->n > 1)
+		shape->row_typmod = BlessTupleDesc(row)->tdtypmod;
+	return NULL;
+}
+
+static Entity *
+build_entity(Oid relid, int slot, uint64 settings_word)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "cachekit entity",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Entity	   *entity = palloc0(sizeof(Entity));
+	EntityRow	row;
+	Relation	rel;
+
+	/* the lock first: what is read below cannot be half of a change */
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL || !catalog_read(relid, &row))
+	{
+		if (rel)
+			relation_close(rel, AccessShareLock);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(context);
+		return NULL;
+	}
+	entity->relid = relid;
+	entity->context = context;
+	entity->name = row.name;
+	entity->ttl = ttl_microseconds(row.ttl, TTL_DEFAULT);
+	entity->negative_ttl = ttl_microseconds(row.negative_ttl, 0);
+	entity->local = row.local;
+	entity->columns = row.columns;
+	entity->owner = rel->rd_rel->relowner;
+	entity->schema = rel->rd_rel->relnamespace;
+	entity->slot = slot;
+	entity->settings_word = settings_word;
+	entity->members = members_of(relid, AccessShareLock);
+	entity->problem = build_shape(entity, rel, row.key);
+	if (entity->problem)
+		entity->shape.n = 0;	/* it cannot even be asked for */
+	else
+	{
+		entity->problem = members_problem(relid, row.name, entity->members,
+										  &entity->row_security);
+		if (!CK_GUARD("soundness"))
+			entity->problem = NULL;
+	}
+	entity->sound = (entity->problem == NULL);
+	entity->valid = true;
+	relation_close(rel, NoLock);
+	MemoryContextSwitchTo(old);
+	return entity;
+}
+
+static uint64
+settings_word_of(int slot)
+{
+	return slot == NO_SLOT ? 0 : pg_atomic_read_u64(&slot_get(slot)->settings.word);
+}
+
+/* Is the copy as new as shared memory says? */
+static bool
+is_fresh(const Entity *entity)
+{
+	if (!entity->valid)
+		return false;
+	if (entity->slot == NO_SLOT)
+		return true;
+	return settings_word_of(entity->slot) == entity->settings_word &&
+		slot_is(entity->slot, MyDatabaseId, entity->relid);
+}
+
+static int
+obtain_slot(Oid relid)
+{
+	int			slot;
+
+	if (!shmem_ready())
+		return NO_SLOT;
+	slot = slot_obtain(MyDatabaseId, relid);
+	if (slot == NO_SLOT)
+	{
+		slots_free_missing_databases();
+		slot = slot_obtain(MyDatabaseId, relid);
+	}
+	return slot;
+}
+
+/*
+ * The entity of a relation, or NULL when it is not attached.  May read the
+ * catalogs, and then takes AccessShareLock on the relation and its members.
+ */
+Entity *
+entity_find(Oid relid)
+{
+	EntityEntry *entry;
+	Entity	   *entity;
+	bool		found;
+	int			slot;
+
+	if (retired_unused)
+		free_retired();
+	if (entities == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(EntityEntry);
+		entities = hash_create("cachekit entities", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	entry = hash_search(entities, &relid, HASH_FIND, NULL);
+	if (entry && is_fresh(entry->entity))
+		return entry->entity;
+
+	if (entry)
+	{
+		retire(entry->entity);
+		hash_search(entities, &relid, HASH_REMOVE, NULL);
+	}
+	if (!catalog_exists())
+		return NULL;
+
+	/*
+	 * The slot and its word come before the catalogs.  A relation that turns
+	 * out not to be attached must not keep a slot.
+	 */
+	{
+		EntityRow	row;
+
+		if (!catalog_read(relid, &row))
+			return NULL;
+	}
+	slot = obtain_slot(relid);
+	entity = build_entity(relid, slot, settings_word_of(slot));
+	if (entity == NULL)
+		return NULL;
+	MemoryContextSetParent(entity->context, TopMemoryContext);
+	entry = hash_search(entities, &relid, HASH_ENTER, &found);
+	if (found)					/* built by an invalidation's nested call */
+		retire(entry->entity);
+	entry->entity = entity;
+	epoch++;
+	return entity;
+}
+
+/* As entity_find(), with an error for a relation that is not attached. */
+Entity *
+entity_get(Oid relid)
+{
+	Entity	   *entity = entity_find(relid);
+	char	   *name;
+
+	if (entity != NULL)
+		return entity;
+	name = get_rel_name(relid);
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("relation \"%s\" is not attached to cachekit", name),
+			 errhint("SELECT cachekit.attach(%s).",
+					 quote_literal_cstr(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+																   name)))));
+}
+
+/* The entity of a name, or NULL. */
+Entity *
+entity_by_name(const char *name)
+{
+	HASH_SEQ_STATUS seq;
+	EntityEntry *entry;
+	Oid			relid = InvalidOid;
+
+	if (entities != NULL)
+	{
+		hash_seq_init(&seq, entities);
+		while ((entry = hash_seq_search(&seq)) != NULL)
+		{
+			if (strcmp(entry->entity->name, name) == 0)
+			{
+				relid = entry->relid;
+				hash_seq_term(&seq);
+				break;
+			}
+		}
+	}
+	if (OidIsValid(relid))
+	{
+		Entity	   *entity = entity_find(relid);
+
+		if (entity && strcmp(entity->name, name) == 0)
+			return entity;
+	}
+	relid = catalog_relation_of(name);
+	return OidIsValid(relid) ? entity_find(relid) : NULL;
+}
+
+/* ---------- questions ---------- */
+
+bool
+entity_has_member(const Entity *entity, Oid relid)
+{
+	return list_member_oid(entity->members, relid);
+}
+
+/*
+ * The attached relations that a relation is a member of: itself, or the
+ * partitioned tables above it.
+ */
+List *
+entities_of_relation(Oid relid)
+{
+	List	   *result = NIL;
+	List	   *candidates = lcons_oid(relid, get_partition_ancestors(relid));
+	ListCell   *cell;
+
+	foreach(cell, candidates)
+	{
+		EntityRow	row;
+
+		if (catalog_read(lfirst_oid(cell), &row))
+			result = lappend_oid(result, lfirst_oid(cell));
+	}
+	return result;
+}
+
+/* Where a key lives in shared memory; false when the entity has no slot. */
+bool
+entity_tier_key(const Entity *entity, const KeyText *text, TierKey *key)
+{
+	EntitySlot *slot;
+
+	if (entity->slot == NO_SLOT)
+		return false;
+	slot = slot_get(entity->slot);
+	key->dboid = MyDatabaseId;
+	key->relid = entity->relid;
+	key->slot = entity->slot;
+	key->text = text->text;
+	key->len = text->len;
+	key->hash = fence_hash(MyDatabaseId, entity->relid, text->text, text->len);
+	key->scope.part[FENCE_KEY] = fence_key_stripe(key->hash);
+	key->scope.part[FENCE_ENTITY] = &slot->entity;
+	key->scope.part[FENCE_SETTINGS] = &slot->settings;
+	key->scope.part[FENCE_DATABASE] = fence_database_stripe(MyDatabaseId);
+	return true;
+}
+
+void
+entity_count(const Entity *entity, StatCounter which, uint64 n)
+{
+	if (entity->slot != NO_SLOT)
+		stats_count(&slot_get(entity->slot)->stats, which, n);
+}
+
+/* May the caller SELECT every column of the document?  The key's are part of it. */
+static bool
+may_select_columns(const Entity *entity)
+{
+	ListCell   *cell;
+
+	if (entity->columns == NIL)
+		return pg_attribute_aclcheck_all(entity->relid, GetUserId(), ACL_SELECT,
+										 ACLMASK_ALL) == ACLCHECK_OK;
+	foreach(cell, entity->columns)
+	{
+		AttrNumber	attnum = get_attnum(entity->relid, lfirst(cell));
+
+		if (attnum == InvalidAttrNumber ||
+			pg_attribute_aclcheck(entity->relid, attnum, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			return false;
+	}
+	for (int i = 0; i < entity->shape.n; i++)
+	{
+		if (pg_attribute_aclcheck(entity->relid, entity->shape.column[i].attnum, GetUserId(),
+								  ACL_SELECT) != ACLCHECK_OK)
+			return false;
+	}
+	return true;
+}
+
+/* Error unless the caller could have read the document from the table. */
+void
+entity_check_select(const Entity *entity)
+{
+	AclResult	result;
+
+	if (!compat_schema_usage(entity->schema, GetUserId()))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(entity->schema));
+	result = pg_class_aclcheck(entity->relid, GetUserId(), ACL_SELECT);
+	if (result != ACLCHECK_OK && !may_select_columns(entity))
+		aclcheck_error(result, get_relkind_objtype(get_rel_relkind(entity->relid)),
+					   get_rel_name(entity->relid));
+}

@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * entity.h
+ *	  An entity as a session knows it: settings, key columns, soundness.
+ *
+ * Built from the catalogs when first needed, and again after an invalidation
+ * message of one of its relations or a change of its settings word in shared
+ * memory.  Pointers stay good until the end of the transaction, even when the
+ * entity has been built again meanwhile; `valid` says whether that is so.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CACHEKIT_ENTITY_H
+#define CACHEKIT_ENTITY_H
+
+#include "executor/spi.h"
+#include "nodes/pg_list.h"
+
+#include "key.h"
+#include "local.h"
+#include "slots.h"
+
+#define TTL_INFINITE	(-1)	/* never expires */
+#define TTL_DEFAULT		(-2)	/* cachekit.default_ttl */
+
+typedef struct Entity
+{
+	Oid			relid;			/* hash key (must be first) */
+	bool		valid;			/* cleared by invalidation callbacks */
+	MemoryContext context;		/* of all that belongs to it */
+	char	   *name;
+	KeyShape	shape;			/* its key columns */
+	int64		ttl;			/* us, or TTL_* */
+	int64		negative_ttl;	/* us; 0: absent rows are not cached */
+	bool		local;			/* uses the local tier */
+	List	   *columns;		/* of char *: of the document; NIL: all */
+	List	   *members;		/* OIDs of the relations it is made of */
+	Oid			owner;			/* loads run as this role */
+	Oid			schema;
+	bool		sound;			/* every change of it will be seen */
+	char	   *problem;		/* why it is not */
+	bool		row_security;	/* rows depend on who asks: load as the caller */
+	bool		warned;			/* this session has been told */
+	int			slot;			/* in shared memory, or NO_SLOT */
+	uint64		settings_word;	/* of the slot, before the catalogs were read */
+	SPIPlanPtr	plan;			/* load.c's; NULL until first used */
+} Entity;
+
+extern void entity_install_callbacks(void);
+extern Entity *entity_find(Oid relid);
+extern Entity *entity_get(Oid relid);
+extern Entity *entity_by_name(const char *name);
+extern uint64 entity_epoch(void);
+extern void entity_end_transaction(void);
+
+extern bool entity_has_member(const Entity *entity, Oid relid);
+extern bool entity_tier_key(const Entity *entity, const KeyText *text, TierKey *key);
+extern void entity_check_select(const Entity *entity);
+extern void entity_count(const Entity *entity, StatCounter which, uint64 n);
+extern List *entities_of_relation(Oid relid);
+
+#endif							/* CACHEKIT_ENTITY_H */

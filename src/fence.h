@@ -1,0 +1,79 @@
+/*-------------------------------------------------------------------------
+ *
+ * fence.h
+ *	  The shared clock that keeps stale values out of the caches.
+ *
+ * A stripe is one 64-bit word {generation:44, in_flight:20}.  A transaction
+ * that changed something raises the stripes of what it changed before it
+ * commits (in_flight + 1), and lowers them when its commit is visible
+ * (generation + 1 and in_flight - 1 in one addition) or when it aborted
+ * (in_flight - 1).  One word, because two words can be read between two
+ * lowerings: with "in flight" and "last change" apart, a reader can combine
+ * the state before one commit with the stamp of another.
+ *
+ * A document is guarded by four stripes, its *scope*: its key's (shared with
+ * other keys: a collision costs a table read), its entity's for changes of
+ * the whole entity, its entity's for settings and definition, and its
+ * database's.  A *token* is a copy of the four words, taken before the
+ * snapshot that loads the document.
+ *
+ *	  load:    token, accept invalidations, snapshot, read
+ *	  store:   only while the words equal the token, and nothing in flight
+ *	  return:  only while nothing is in flight
+ *
+ * Store and return are checked under the lock of the local tier's partition
+ * that holds the key; a commit removes its keys under the same lock before
+ * it lowers.  The functions here take no lock, cannot fail, and may be called
+ * from transaction callbacks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CACHEKIT_FENCE_H
+#define CACHEKIT_FENCE_H
+
+#include "port/atomics.h"
+
+#define FENCE_IN_FLIGHT_BITS	20
+#define FENCE_IN_FLIGHT_MASK	((UINT64CONST(1) << FENCE_IN_FLIGHT_BITS) - 1)
+#define FENCE_GENERATION_ONE	(UINT64CONST(1) << FENCE_IN_FLIGHT_BITS)
+
+typedef struct FenceStripe
+{
+	pg_atomic_uint64 word;		/* {generation:44, in_flight:20} */
+} FenceStripe;
+
+typedef enum FencePart
+{
+	FENCE_KEY,					/* stripe of the key's hash */
+	FENCE_ENTITY,				/* the entity as a whole */
+	FENCE_SETTINGS,				/* the entity's settings and definition */
+	FENCE_DATABASE				/* everything in the database */
+} FencePart;
+
+#define FENCE_PARTS		4
+
+typedef struct FenceScope
+{
+	FenceStripe *part[FENCE_PARTS];
+} FenceScope;
+
+typedef struct FenceToken
+{
+	uint64		word[FENCE_PARTS];
+} FenceToken;
+
+extern Size fence_shmem_size(void);
+extern void fence_shmem_init(void);
+
+extern uint64 fence_hash(Oid dboid, Oid relid, const char *text, int len);
+extern FenceStripe *fence_key_stripe(uint64 hash);
+extern FenceStripe *fence_database_stripe(Oid dboid);
+
+extern void fence_raise(FenceStripe *stripe);
+extern void fence_lower(FenceStripe *stripe, bool committed);
+
+extern bool fence_read(const FenceScope *scope, FenceToken *token);
+extern bool fence_in_flight(const FenceScope *scope);
+extern bool fence_holds(const FenceScope *scope, const FenceToken *token);
+
+#endif							/* CACHEKIT_FENCE_H */

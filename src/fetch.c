@@ -1,0 +1,297 @@
+/*-------------------------------------------------------------------------
+ *
+ * fetch.c
+ *	  One document, from the nearest tier that may answer.
+ *
+ * The order of a call: accept invalidation messages (a revoked privilege and a
+ * disabled trigger arrive by them), check the privilege, see whether a cache
+ * may be used at all, look into the local tier, fly single, load, store.
+ *
+ * A transaction that has a transaction ID may have written something that is
+ * not in its change set yet (its triggers have not fired), so it reads its
+ * table and stores nothing; that is asked before the load and again after it,
+ * because a function in the load may have written.  REPEATABLE READ and
+ * SERIALIZABLE transactions read in their own snapshot, and standbys and
+ * parallel workers have no fence to go by.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/inval.h"
+#include "utils/timestamp.h"
+
+#include "changes.h"
+#include "debug.h"
+#include "fetch.h"
+#include "flight.h"
+#include "guc.h"
+#include "load.h"
+#include "shmem.h"
+#include "ttl.h"
+
+/* How one attempt to answer ended. */
+typedef enum Outcome
+{
+	OUTCOME_DONE,
+	OUTCOME_ENTITY_CHANGED		/* begin again with the entity as it is now */
+} Outcome;
+
+typedef struct Fetch
+{
+	Entity	   *entity;
+	Datum		values[KEY_MAX_COLUMNS];
+	KeyText		text;
+	TierKey		tier;
+	FetchStrategy strategy;
+	instr_time	start;
+	Jsonb	   *document;		/* the answer; NULL: no such row */
+} Fetch;
+
+FetchStrategy
+fetch_strategy(const char *name)
+{
+	static const char *const names[] = {"refresh", "fresh", "invalidate", "bypass"};
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		if (strcmp(name, names[i]) == 0)
+			return (FetchStrategy) i;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown strategy \"%s\"", name),
+			 errhint("Strategies are \"refresh\", \"fresh\", \"invalidate\" and \"bypass\".")));
+}
+
+bool
+fetch_key_values(Entity *entity, const FetchKey *key, Datum *values)
+{
+	if (entity->shape.n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("entity \"%s\" cannot be read: %s", entity->name, entity->problem),
+				 errhint("Attach it again with other key columns, or detach it.")));
+	if (OidIsValid(key->type))
+		return key_from_datum(&entity->shape, key->type, key->value, entity->context, values);
+	return key_from_text(&entity->shape, key->text, values);
+}
+
+/* Say once per session why nothing is cached. */
+static void
+warn_not_preloaded(void)
+{
+	static bool warned = false;
+
+	if (warned || shmem_ready())
+		return;
+	warned = true;
+	ereport(WARNING,
+			(errmsg("cachekit was not preloaded, so every fetch reads its table"),
+			 errhint("Add cachekit to shared_preload_libraries and restart the server.")));
+}
+
+static void
+warn_unsound(Entity *entity)
+{
+	if (entity->warned)
+		return;
+	entity->warned = true;
+	ereport(WARNING,
+			(errmsg("entity \"%s\" is not cached: %s", entity->name, entity->problem),
+			 errhint("SELECT * FROM cachekit.health() tells what to do.")));
+}
+
+/*
+ * May this call use a cache?  False, with the reason counted, if it must read
+ * the table and store nothing.
+ */
+static bool
+may_use_cache(Fetch *fetch, bool has_slot)
+{
+	Entity	   *entity = fetch->entity;
+	StatCounter reason;
+
+	if (!ck_enabled || !has_slot)
+	{
+		warn_not_preloaded();
+		reason = STAT_BYPASS_DISABLED;
+	}
+	else if (RecoveryInProgress() || IsParallelWorker())
+		reason = STAT_BYPASS_RECOVERY;
+	else if (!entity->sound)
+	{
+		warn_unsound(entity);
+		reason = STAT_BYPASS_UNSOUND;
+	}
+	else if (changes_include(entity->relid, fetch->tier.hash, &fetch->text) &&
+			 CK_GUARD("own-change"))
+		reason = STAT_BYPASS_OWN_CHANGE;
+	else if (TransactionIdIsValid(GetTopTransactionIdIfAny()) && CK_GUARD("own-xid"))
+		reason = STAT_BYPASS_TRANSACTION;
+	else if (IsolationUsesXactSnapshot() && CK_GUARD("isolation"))
+		reason = STAT_BYPASS_ISOLATION;
+	else
+		return true;
+	entity_count(entity, reason, 1);
+	return false;
+}
+
+/* Look into the local tier; true when that was the answer. */
+static bool
+answer_locally(Fetch *fetch, LocalResult *result)
+{
+	*result = LOCAL_MISS;
+	if (fetch->entity->local)
+		*result = local_lookup(&fetch->tier, GetCurrentTimestamp(), &fetch->document);
+	if (*result == LOCAL_HIT)
+		entity_count(fetch->entity, STAT_LOCAL_HITS, 1);
+	else if (*result == LOCAL_NEGATIVE)
+		entity_count(fetch->entity, STAT_NEGATIVE_HITS, 1);
+	return *result == LOCAL_HIT || *result == LOCAL_NEGATIVE;
+}
+
+/* Store what was loaded under the token, if it may be stored. */
+static void
+store(Fetch *fetch, const FenceToken *token)
+{
+	Entity	   *entity = fetch->entity;
+	int64		ttl = fetch->document ? entity->ttl : entity->negative_ttl;
+	bool		stored;
+
+	if (!entity->local || ttl == 0)
+		return;
+	stored = (fetch->document == NULL || VARSIZE(fetch->document) <= ck_max_value_size) &&
+		!(TransactionIdIsValid(GetTopTransactionIdIfAny()) && CK_GUARD("own-xid")) &&
+		local_store(&fetch->tier, token, fetch->document,
+					ttl_expiry(ttl, GetCurrentTimestamp()));
+	entity_count(entity, stored ? STAT_FILLS : STAT_FILLS_REFUSED, 1);
+}
+
+/*
+ * Read the table, and store the document if `cacheable` and nothing is in
+ * flight.  The token comes before the invalidation messages are accepted, and
+ * these before the snapshot.
+ */
+static Outcome
+load(Fetch *fetch, bool cacheable)
+{
+	FenceToken	token;
+	bool		has_token = false;
+
+	if (cacheable)
+	{
+		has_token = fence_read(&fetch->tier.scope, &token) &&
+			slot_is(fetch->tier.slot, MyDatabaseId, fetch->entity->relid);
+		if (!has_token)
+			entity_count(fetch->entity, STAT_BYPASS_FENCED, 1);
+		/* with the rule off, a store goes by a token that is none */
+		has_token |= !CK_GUARD("store-token");
+	}
+	CK_STOP("load-token");
+	if (!load_prepare(fetch->entity) && CK_GUARD("accept-invalidations"))
+		return OUTCOME_ENTITY_CHANGED;
+	entity_count(fetch->entity, STAT_LOADS, 1);
+	fetch->document = load_document(fetch->entity, fetch->values);
+	CK_STOP("load-done");
+	if (has_token)
+		store(fetch, &token);
+	return OUTCOME_DONE;
+}
+
+/* load(), announced to other sessions that miss the same key. */
+static Outcome
+load_once(Fetch *fetch)
+{
+	Outcome		outcome;
+	LocalResult found;
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, fetch->start);
+	if (fetch->entity->local &&
+		flight_begin(fetch->tier.hash,
+					 ck_fetch_timeout - (long) INSTR_TIME_GET_MILLISEC(now)) == FLIGHT_LANDED)
+	{
+		entity_count(fetch->entity, STAT_WAITS, 1);
+		if (answer_locally(fetch, &found))
+			return OUTCOME_DONE;
+	}
+	PG_TRY();
+	{
+		outcome = load(fetch, true);
+	}
+	PG_CATCH();
+	{
+		flight_end();
+		entity_count(fetch->entity, STAT_ERRORS, 1);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	flight_end();
+	return outcome;
+}
+
+static Outcome
+attempt(Fetch *fetch)
+{
+	Entity	   *entity = fetch->entity;
+	LocalResult found;
+	bool		has_slot;
+
+	key_text(&entity->shape, fetch->values, &fetch->text);
+	has_slot = entity_tier_key(entity, &fetch->text, &fetch->tier);
+	if (!may_use_cache(fetch, has_slot))
+		return fetch->strategy == FETCH_FRESH ? OUTCOME_DONE : load(fetch, false);
+
+	switch (fetch->strategy)
+	{
+		case FETCH_REFRESH:
+		case FETCH_FRESH:
+			if (answer_locally(fetch, &found))
+				return OUTCOME_DONE;
+			entity_count(entity, found == LOCAL_FENCED ? STAT_BYPASS_FENCED : STAT_MISSES, 1);
+			if (fetch->strategy == FETCH_FRESH)
+				return OUTCOME_DONE;
+			return found == LOCAL_FENCED ? load(fetch, false) : load_once(fetch);
+		case FETCH_INVALIDATE:
+			local_remove(MyDatabaseId, entity->relid, fetch->tier.hash,
+						 fetch->text.text, fetch->text.len);
+			return load(fetch, true);
+		case FETCH_BYPASS:
+			return load(fetch, true);
+	}
+	pg_unreachable();
+}
+
+Jsonb *
+fetch_document(Oid relid, const FetchKey *key, FetchStrategy strategy, char **canonical)
+{
+	Fetch		fetch;
+
+	INSTR_TIME_SET_CURRENT(fetch.start);
+	fetch.strategy = strategy;
+	if (canonical)
+		*canonical = NULL;
+	for (;;)
+	{
+		if (CK_GUARD("privilege-refresh"))
+			AcceptInvalidationMessages();
+		fetch.entity = entity_get(relid);
+		fetch.document = NULL;
+		entity_check_select(fetch.entity);
+		if (!fetch_key_values(fetch.entity, key, fetch.values))
+			return NULL;
+		if (attempt(&fetch) == OUTCOME_DONE)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (canonical)
+		*canonical = key_canonical(&fetch.entity->shape, fetch.values);
+	if (fetch.entity->slot != NO_SLOT)
+		stats_latency(&slot_get(fetch.entity->slot)->stats, fetch.start);
+	return fetch.document;
+}

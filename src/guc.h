@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * guc.h
+ *	  The settings, all named cachekit.*.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CACHEKIT_GUC_H
+#define CACHEKIT_GUC_H
+
+extern bool ck_enabled;			/* off: every fetch reads its table */
+extern int	ck_local_memory;	/* kB of documents in the local tier */
+extern int	ck_max_entities;	/* slots in shared memory */
+extern int	ck_fence_stripes;	/* a power of two */
+extern int	ck_default_ttl;		/* s; -1: none */
+extern int	ck_ttl_jitter;		/* percent of the TTL */
+extern int	ck_fetch_timeout;	/* ms that one call may wait for others */
+extern int	ck_max_changed_keys;	/* of an entity, in one transaction */
+extern int	ck_max_value_size;	/* bytes of a cached document */
+
+extern void guc_define(void);
+
+#endif							/* CACHEKIT_GUC_H */

@@ -1,0 +1,81 @@
+/*-------------------------------------------------------------------------
+ *
+ * pin.c
+ *	  The pinned context: a document must not depend on who loads it.
+ *
+ * Setting a dozen variables costs more than reading a row, so only those
+ * that differ are set; comparing the server's own variables costs next to
+ * nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "catalog/namespace.h"
+#include "pgtime.h"
+#include "tsearch/ts_cache.h"
+#include "utils/builtins.h"
+#include "utils/bytea.h"
+#include "utils/float.h"
+#include "utils/guc.h"
+#include "utils/pg_locale.h"
+#include "utils/xml.h"
+
+#include "pin.h"
+
+static bool
+text_differs(const char *current, const char *pinned)
+{
+	return current == NULL || strcmp(current, pinned) != 0;
+}
+
+static void
+set_pinned(Pin *pin, const char *name, const char *value)
+{
+	if (pin->nest_level == 0)
+		pin->nest_level = NewGUCNestLevel();
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+pin_begin(Pin *pin, Oid role)
+{
+	pin->nest_level = 0;
+	GetUserIdAndSecContext(&pin->userid, &pin->sec_context);
+	SetUserIdAndSecContext(role, pin->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+
+	if (text_differs(namespace_search_path, "pg_catalog, pg_temp"))
+		set_pinned(pin, "search_path", "pg_catalog, pg_temp");
+	if (text_differs(pg_get_timezone_name(session_timezone), "UTC"))
+		set_pinned(pin, "timezone", "UTC");
+	if (DateStyle != USE_ISO_DATES || DateOrder != DATEORDER_YMD)
+		set_pinned(pin, "datestyle", "ISO, YMD");
+	if (IntervalStyle != INTSTYLE_POSTGRES)
+		set_pinned(pin, "intervalstyle", "postgres");
+	if (extra_float_digits != 1)
+		set_pinned(pin, "extra_float_digits", "1");
+	if (bytea_output != BYTEA_OUTPUT_HEX)
+		set_pinned(pin, "bytea_output", "hex");
+	if (text_differs(locale_monetary, "C"))
+		set_pinned(pin, "lc_monetary", "C");
+	if (text_differs(locale_numeric, "C"))
+		set_pinned(pin, "lc_numeric", "C");
+	if (text_differs(locale_time, "C"))
+		set_pinned(pin, "lc_time", "C");
+	if (xmlbinary != XMLBINARY_BASE64)
+		set_pinned(pin, "xmlbinary", "base64");
+	if (text_differs(TSCurrentConfig, "pg_catalog.simple"))
+		set_pinned(pin, "default_text_search_config", "pg_catalog.simple");
+	if (quote_all_identifiers)
+		set_pinned(pin, "quote_all_identifiers", "off");
+}
+
+void
+pin_end(Pin *pin)
+{
+	if (pin->nest_level != 0)
+		AtEOXact_GUC(false, pin->nest_level);
+	SetUserIdAndSecContext(pin->userid, pin->sec_context);
+}
