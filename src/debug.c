@@ -32,6 +32,7 @@ static const char *const guard_names[] = {
 	"key-types",				/* types with one text form only (row 3) */
 	"late-change",				/* a change after PRE_COMMIT (row 15) */
 	"late-lower",				/* DDL lowers after its messages (row 14) */
+	"load-repeat",				/* a load that a TRUNCATE overtook */
 	"lower-generation",			/* lowering counts the commit (row 2) */
 	"old-key",					/* an UPDATE changes its old key, too */
 	"one-word",					/* generation is part of the token (row 2) */

@@ -148,3 +148,10 @@ fence_holds(const FenceScope *scope, const FenceToken *token)
 	}
 	return true;
 }
+
+/* Has one of the words changed since they were read, token or not? */
+bool
+fence_moved(const FenceScope *scope, const FenceToken *token, FencePart part)
+{
+	return pg_atomic_read_u64(&scope->part[part]->word) != token->word[part];
+}

@@ -75,5 +75,6 @@ extern void fence_lower(FenceStripe *stripe, bool committed);
 extern bool fence_read(const FenceScope *scope, FenceToken *token);
 extern bool fence_in_flight(const FenceScope *scope);
 extern bool fence_holds(const FenceScope *scope, const FenceToken *token);
+extern bool fence_moved(const FenceScope *scope, const FenceToken *token, FencePart part);
 
 #endif							/* CACHEKIT_FENCE_H */

@@ -33,6 +33,8 @@
 #include "shmem.h"
 #include "ttl.h"
 
+#define LOAD_TRIES	10			/* loads of one call while its entity changes */
+
 /* How one attempt to answer ended. */
 typedef enum Outcome
 {
@@ -172,30 +174,42 @@ store(Fetch *fetch, const FenceToken *token)
 }
 
 /*
- * Read the table, and store the document if `cacheable` and nothing is in
- * flight.  The token comes before the invalidation messages are accepted, and
- * these before the snapshot.
+ * Read the table, and store the document if `strict` and nothing is in flight.
+ * Not strict are transactions that read in a snapshot of their own, or their
+ * own changes.  The token comes before the invalidation messages are accepted,
+ * and these before the snapshot.
+ *
+ * A TRUNCATE empties a table even for snapshots that are older: a load that
+ * waited for the lock of a partition would find nothing in it, which was never
+ * true if the same transaction filled it again.  So a load during which the
+ * whole entity changed is repeated.
  */
 static Outcome
-load(Fetch *fetch, bool cacheable)
+load(Fetch *fetch, bool strict)
 {
 	FenceToken	token;
 	bool		has_token = false;
 
-	if (cacheable)
+	for (int tries = 0; tries < LOAD_TRIES; tries++)
 	{
-		has_token = fence_read(&fetch->tier.scope, &token) &&
-			slot_is(fetch->tier.slot, MyDatabaseId, fetch->entity->relid);
-		if (!has_token)
-			entity_count(fetch->entity, STAT_BYPASS_FENCED, 1);
-		/* with the rule off, a store goes by a token that is none */
-		has_token |= !CK_GUARD("store-token");
+		if (strict)
+		{
+			has_token = fence_read(&fetch->tier.scope, &token) &&
+				slot_is(fetch->tier.slot, MyDatabaseId, fetch->entity->relid);
+			if (!has_token)
+				entity_count(fetch->entity, STAT_BYPASS_FENCED, 1);
+			/* with the rule off, a store goes by a token that is none */
+			has_token |= !CK_GUARD("store-token");
+		}
+		CK_STOP("load-token");
+		if (!load_prepare(fetch->entity) && CK_GUARD("accept-invalidations"))
+			return OUTCOME_ENTITY_CHANGED;
+		entity_count(fetch->entity, STAT_LOADS, 1);
+		fetch->document = load_document(fetch->entity, fetch->values);
+		if (!strict || !fence_moved(&fetch->tier.scope, &token, FENCE_ENTITY) ||
+			!CK_GUARD("load-repeat"))
+			break;
 	}
-	CK_STOP("load-token");
-	if (!load_prepare(fetch->entity) && CK_GUARD("accept-invalidations"))
-		return OUTCOME_ENTITY_CHANGED;
-	entity_count(fetch->entity, STAT_LOADS, 1);
-	fetch->document = load_document(fetch->entity, fetch->values);
 	CK_STOP("load-done");
 	if (has_token)
 		store(fetch, &token);
@@ -253,10 +267,13 @@ attempt(Fetch *fetch)
 		case FETCH_FRESH:
 			if (answer_locally(fetch, &found))
 				return OUTCOME_DONE;
-			entity_count(entity, found == LOCAL_FENCED ? STAT_BYPASS_FENCED : STAT_MISSES, 1);
+			if (found == LOCAL_MISS)
+				entity_count(entity, STAT_MISSES, 1);
+			else if (fetch->strategy == FETCH_FRESH)
+				entity_count(entity, STAT_BYPASS_FENCED, 1);	/* else load() counts it */
 			if (fetch->strategy == FETCH_FRESH)
 				return OUTCOME_DONE;
-			return found == LOCAL_FENCED ? load(fetch, false) : load_once(fetch);
+			return found == LOCAL_FENCED ? load(fetch, true) : load_once(fetch);
 		case FETCH_INVALIDATE:
 			local_remove(MyDatabaseId, entity->relid, fetch->tier.hash,
 						 fetch->text.text, fetch->text.len);
