@@ -216,7 +216,7 @@ check_key(Relation rel, List *key)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("cannot attach \"%s\": it has no primary key", RelationGetRelationName(rel)),
-				 errhint("Name the key columns: cachekit.attach(…, key => '{column, …}').")));
+				 errhint("Name the key columns (also where the primary key is deferrable): cachekit.attach(…, key => '{column, …}').")));
 	if (list_length(key) > KEY_MAX_COLUMNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_COLUMNS),

@@ -89,6 +89,7 @@ static struct
 	bool		late;			/* lower when the locks are released */
 	bool		raised;			/* PRE_COMMIT has passed */
 	bool		committed;		/* waiting for the locks' release */
+	bool		prepared;		/* PRE_PREPARE has passed: nothing may be added */
 } set;
 
 /* Raised stripes; the array outlives transactions. */
@@ -111,7 +112,7 @@ set_reset(void)
 	set.key = NULL;
 	set.nkeys = set.room = 0;
 	set.index = NULL;
-	set.database = set.late = set.raised = set.committed = false;
+	set.database = set.late = set.raised = set.committed = set.prepared = false;
 }
 
 /* ---------- raising and lowering ---------- */
@@ -192,8 +193,13 @@ raise_keys(void)
 static void
 raise_all(void)
 {
-	if (set_is_empty() || set.raised)
+	if (set.raised)
 		return;
+	if (set_is_empty())
+	{
+		set.raised = true;		/* what comes now comes late */
+		return;
+	}
 	CK_STOP("pre-commit");
 	if (shmem_ready() && CK_GUARD("change-raise"))
 	{
@@ -357,6 +363,15 @@ make_whole(ChangedEntity *entity)
 	entity->whole_since = GetCurrentSubTransactionId();
 }
 
+static void
+refuse_prepare(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot PREPARE a transaction that has changed an entity of cachekit"),
+			 errhint("COMMIT it, or leave the attached tables out of two-phase transactions.")));
+}
+
 /* A change after PRE_COMMIT is raised as it comes. */
 static bool
 is_late_change(void)
@@ -372,6 +387,8 @@ changes_add_key(Entity *entity, const KeyText *key)
 	char		buffer[offsetof(ChangedKey, text) + KEY_MAX_NAMED + 1];
 	Size		size = offsetof(ChangedKey, text) + key->len;
 
+	if (set.prepared)
+		refuse_prepare();
 	if (changed && changed->whole)
 		return;
 	if (changed == NULL)
@@ -407,6 +424,8 @@ changes_add_entity(Oid relid, bool settings)
 	ChangedEntity *entity = obtain_entity(relid);
 	bool		more = !entity->whole || (settings && !entity->settings);
 
+	if (set.prepared)
+		refuse_prepare();
 	make_whole(entity);
 	entity->settings |= settings;
 	set.late |= settings;
@@ -419,6 +438,8 @@ changes_add_database(void)
 {
 	bool		more = !set.database;
 
+	if (set.prepared)
+		refuse_prepare();
 	set.database = true;
 	set.late = true;
 	if (more && is_late_change())
@@ -512,10 +533,17 @@ transaction_callback(XactEvent event, void *arg)
 					count_invalidations();
 				}
 				if (set.late && CK_GUARD("late-lower"))
+				{
+					/* locks are released before: who waited for one sees a change */
+					for (int i = 0; i < nraised; i++)
+						fence_count(raised[i]);
 					set.committed = true;	/* release_callback() goes on */
+				}
 				else
 					finish_commit();
 			}
+			else
+				set_reset();
 			flight_end();
 			entity_end_transaction();
 			break;
@@ -527,10 +555,13 @@ transaction_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			if (!set_is_empty())
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has changed an entity of cachekit"),
-						 errhint("COMMIT it, or leave the attached tables out of two-phase transactions.")));
+				refuse_prepare();
+			set.prepared = true;
+			break;
+		case XACT_EVENT_PREPARE:
+			set_reset();
+			flight_end();
+			entity_end_transaction();
 			break;
 		default:
 			break;
@@ -542,7 +573,10 @@ static void
 release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
 {
 	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && is_top_level && is_commit && set.committed)
+	{
+		CK_STOP("unlocked");
 		finish_commit();
+	}
 }
 
 void

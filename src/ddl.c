@@ -91,7 +91,8 @@ row_type_is_used(Oid relid)
 		{
 			Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
 
-			used = (form->classid == RelationRelationId && form->objid != relid);
+			used = (form->classid == RelationRelationId && form->objid != relid) ||
+				(form->classid == TypeRelationId && form->objid != types[1]);
 		}
 		systable_endscan(scan);
 	}

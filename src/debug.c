@@ -58,6 +58,7 @@ static const char *const step_names[] = {
 	"raised",					/* fences raised, not committed */
 	"committed",				/* visible, fences still raised */
 	"lowered",					/* fences lowered */
+	"unlocked",					/* locks released, DDL not lowered yet */
 	"flight-wait",				/* about to wait for another loader */
 	NULL
 };

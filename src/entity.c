@@ -250,6 +250,27 @@ is_fresh(const Entity *entity)
 		slot_is(entity->slot, MyDatabaseId, entity->relid);
 }
 
+/*
+ * Free the slots of relations of this database that are not attached: of those
+ * whose attach() was rolled back, or whose detach() met somebody's raised
+ * stripes.  A session that still goes by such a slot notices (slot_is()).
+ */
+static void
+free_unattached_slots(void)
+{
+	Oid		   *relids;
+	int			n = slots_list(MyDatabaseId, &relids);
+
+	for (int i = 0; i < n; i++)
+	{
+		EntityRow	row;
+
+		if (!catalog_read(relids[i], &row))
+			slot_free(MyDatabaseId, relids[i]);
+	}
+	pfree(relids);
+}
+
 static int
 obtain_slot(Oid relid)
 {
@@ -261,6 +282,7 @@ obtain_slot(Oid relid)
 	if (slot == NO_SLOT)
 	{
 		slots_free_missing_databases();
+		free_unattached_slots();
 		slot = slot_obtain(MyDatabaseId, relid);
 	}
 	return slot;

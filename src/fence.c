@@ -98,6 +98,13 @@ fence_lower(FenceStripe *stripe, bool committed)
 		(void) pg_atomic_fetch_sub_u64(&stripe->word, 1);
 }
 
+/* Count a generation of a stripe that stays raised. */
+void
+fence_count(FenceStripe *stripe)
+{
+	(void) pg_atomic_fetch_add_u64(&stripe->word, FENCE_GENERATION_ONE);
+}
+
 /*
  * Take a token.  False when something is in flight: then there is no token,
  * and what is loaded may not be stored.  The caller takes its snapshot after

@@ -70,6 +70,7 @@ extern FenceStripe *fence_key_stripe(uint64 hash);
 extern FenceStripe *fence_database_stripe(Oid dboid);
 
 extern void fence_raise(FenceStripe *stripe);
+extern void fence_count(FenceStripe *stripe);
 extern void fence_lower(FenceStripe *stripe, bool committed);
 
 extern bool fence_read(const FenceScope *scope, FenceToken *token);

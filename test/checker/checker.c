@@ -1,0 +1,336 @@
+/*
+ * checker.c
+ *		Puts a load on registers that cachekit caches, and checks every read.
+ *
+ * One thread per session, and the main thread for what is done once: setup,
+ * progress, outages, the end.
+ */
+#include <getopt.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "history.h"
+#include "outage.h"
+#include "report.h"
+#include "work.h"
+
+Options		options = {
+	.conninfo = "",
+	.writers = 3,
+	.readers = 5,
+	.seconds = 60,
+	.keys = 200,
+	.pad = 200,
+	.truncate_ms = 2000,
+	.progress = 10,
+	.show = 20,
+	.synchronous = true,
+};
+
+static Session *sessions;		/* [0] is the control session */
+static int	nsessions;			/* without the control session */
+static int64_t hits;			/* served from the cache; -1: unknown */
+static int64_t last_hits;		/* of them, since the server started */
+
+int64_t
+now_ns(void)
+{
+	static int64_t start;
+	struct timespec ts;
+	int64_t		now;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	now = ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+	if (start == 0)				/* main() calls first, alone */
+		start = now;
+	return now - start;
+}
+
+static void
+usage(FILE *out)
+{
+	fprintf(out,
+			"usage: checker [option...]\n"
+			"  --conninfo STRING    libpq connection string (default: the environment)\n"
+			"  --writers N          sessions that write (3)\n"
+			"  --readers N          sessions that read (5)\n"
+			"  --seconds N          how long (60)\n"
+			"  --keys N             registers (200)\n"
+			"  --pad BYTES          longest filler of a row (200)\n"
+			"  --seed N             of all random choices (default: the clock)\n"
+			"  --async              synchronous_commit = off\n"
+			"  --truncate MS        one TRUNCATE per so many ms, 0: none (2000)\n"
+			"  --ddl MS             one DDL step per so many ms, 0: none (0)\n"
+			"  --survive            wait for a server that goes away, and go on\n"
+			"  --progress SECONDS   between progress lines, 0: none (10)\n"
+			"  --show N             violations that are printed in full (20)\n"
+			"Drops and makes the tables ck_register and ck_tomb.  Exit status: 0 all\n"
+			"reads were right, 1 violations, 2 the run could not be finished.\n");
+}
+
+static int64_t
+number(const char *text, int64_t least, int64_t most)
+{
+	char	   *end;
+	long long	n = strtoll(text, &end, 10);
+
+	if (*end != '\0' || end == text || n < least || n > most)
+		report_fatal("\"%s\" is not a number from %lld to %lld", text,
+					 (long long) least, (long long) most);
+	return n;
+}
+
+static void
+parse_options(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"conninfo", required_argument, NULL, 'c'},
+		{"writers", required_argument, NULL, 'w'},
+		{"readers", required_argument, NULL, 'r'},
+		{"seconds", required_argument, NULL, 's'},
+		{"keys", required_argument, NULL, 'k'},
+		{"pad", required_argument, NULL, 'p'},
+		{"seed", required_argument, NULL, 'S'},
+		{"async", no_argument, NULL, 'a'},
+		{"truncate", required_argument, NULL, 't'},
+		{"ddl", required_argument, NULL, 'd'},
+		{"survive", no_argument, NULL, 'v'},
+		{"progress", required_argument, NULL, 'P'},
+		{"show", required_argument, NULL, 'o'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0}
+	};
+	int			c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1)
+	{
+		switch (c)
+		{
+			case 'c':
+				options.conninfo = optarg;
+				break;
+			case 'w':
+				options.writers = (int) number(optarg, 0, 500);
+				break;
+			case 'r':
+				options.readers = (int) number(optarg, 0, 500);
+				break;
+			case 's':
+				options.seconds = (int) number(optarg, 1, 1000000);
+				break;
+			case 'k':
+				options.keys = (int) number(optarg, 1, 1000000);
+				break;
+			case 'p':
+				options.pad = (int) number(optarg, 24, 1000000);
+				break;
+			case 'S':
+				options.seed = (uint64_t) number(optarg, 0, INT64_MAX);
+				break;
+			case 'a':
+				options.synchronous = false;
+				break;
+			case 't':
+				options.truncate_ms = (int) number(optarg, 0, 1000000);
+				break;
+			case 'd':
+				options.ddl_ms = (int) number(optarg, 0, 1000000);
+				break;
+			case 'v':
+				options.survive = true;
+				break;
+			case 'P':
+				options.progress = (int) number(optarg, 0, 1000000);
+				break;
+			case 'o':
+				options.show = (int) number(optarg, 1, 1000000);
+				break;
+			case 'h':
+				usage(stdout);
+				exit(0);
+			default:
+				usage(stderr);
+				exit(2);
+		}
+	}
+	if (optind < argc)
+	{
+		usage(stderr);
+		exit(2);
+	}
+}
+
+static void *
+session_main(void *arg)
+{
+	Session    *s = arg;
+
+	while (!load_stopped())
+	{
+		if (outage_noticed())
+			outage_wait(s);
+		else
+		{
+			s->work(s);
+			if (session_lost(s))
+				outage_notice(s);
+		}
+	}
+	session_close(s);
+	outage_leave();
+	return NULL;
+}
+
+static void
+make_sessions(void)
+{
+	nsessions = options.writers + options.readers + (options.ddl_ms > 0 ? 1 : 0);
+	sessions = calloc((size_t) nsessions + 1, sizeof(Session));
+	if (sessions == NULL)
+		report_fatal("out of memory");
+	for (int i = 0; i <= nsessions; i++)
+	{
+		Session    *s = &sessions[i];
+
+		s->number = i;
+		/* never 0, and far apart */
+		s->random = (options.seed + 1) * UINT64_C(0x9E3779B97F4A7C15) +
+			(uint64_t) i * UINT64_C(0xD1B54A32D192ED03);
+		s->random |= 1;
+		if (i == 0)
+			s->role = "control";
+		else if (i <= options.writers)
+		{
+			s->role = "writer";
+			s->work = writer_work;
+		}
+		else if (i <= options.writers + options.readers)
+		{
+			s->role = "reader";
+			s->work = reader_work;
+		}
+		else
+		{
+			s->role = "ddl";
+			s->work = ddl_work;
+		}
+	}
+}
+
+static void
+sum_counts(uint64_t *totals)
+{
+	memset(totals, 0, COUNTERS * sizeof(uint64_t));
+	for (int i = 0; i <= nsessions; i++)
+		for (int c = 0; c < COUNTERS; c++)
+			totals[c] += atomic_load_explicit(&sessions[i].counts[c], memory_order_relaxed);
+}
+
+/* The server's count starts anew when the server does. */
+static bool
+take_hits(void)
+{
+	int64_t		now;
+
+	if (!control_hits(&sessions[0], &now))
+		return false;
+	if (now < 0)
+		hits = -1;
+	else
+	{
+		hits += now >= last_hits ? now - last_hits : now;
+		last_hits = now;
+	}
+	return true;
+}
+
+static void
+run_load(void)
+{
+	Session    *control = &sessions[0];
+	int64_t		end = now_ns() + options.seconds * INT64_C(1000000000);
+	int64_t		begin = now_ns();
+	int64_t		next_line = begin;
+
+	for (;;)
+	{
+		int64_t		now = now_ns();
+
+		if (!outage_noticed() && !take_hits())
+			outage_notice(control);
+		if (outage_noticed())
+		{
+			outage_recover(control, nsessions);
+			printf("outage %d is over\n", outages());
+		}
+		if (now >= end)
+			break;
+		if (options.progress > 0 && now >= next_line)
+		{
+			uint64_t	totals[COUNTERS];
+
+			sum_counts(totals);
+			report_progress(totals, (double) (now - begin) / 1e9);
+			next_line = now + options.progress * INT64_C(1000000000);
+		}
+		load_wait(end - now < 1000000000 ? (end - now) / 1000000 + 1 : 1000);
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	pthread_t  *threads;
+	int64_t		begin = now_ns();
+	uint64_t	totals[COUNTERS];
+
+	options.seed = (uint64_t) time(NULL) ^ ((uint64_t) getpid() << 32);
+	options.seed &= INT64_MAX;
+	parse_options(argc, argv);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("seed %llu, %d writers, %d readers, %d keys, synchronous_commit %s%s%s\n",
+		   (unsigned long long) options.seed, options.writers, options.readers,
+		   options.keys, options.synchronous ? "on" : "off",
+		   options.ddl_ms > 0 ? ", DDL" : "", options.survive ? ", outages" : "");
+
+	history_init(options.keys);
+	make_sessions();
+	threads = calloc((size_t) nsessions, sizeof(pthread_t));
+	if (threads == NULL)
+		report_fatal("out of memory");
+	if (!session_open(&sessions[0]))
+		report_fatal("%s", sessions[0].message);
+	if (!control_setup(&sessions[0]))
+		report_fatal("lost the connection during setup");
+	for (int i = 1; i <= nsessions; i++)
+		if (!session_open(&sessions[i]))
+			report_fatal("%s", sessions[i].message);
+
+	begin = now_ns();
+	for (int i = 1; i <= nsessions; i++)
+		if (pthread_create(&threads[i - 1], NULL, session_main, &sessions[i]) != 0)
+			report_fatal("could not start a thread");
+	run_load();
+	load_stop();
+	for (int i = 0; i < nsessions; i++)
+		pthread_join(threads[i], NULL);
+
+	/* an outage may come at any time, also now */
+	while (outage_noticed() || !take_hits() || !control_at_rest(&sessions[0]))
+	{
+		outage_notice(&sessions[0]);
+		outage_recover(&sessions[0], nsessions);
+	}
+	sum_counts(totals);
+	report_end(totals, (double) (now_ns() - begin) / 1e9, outages(),
+			   history_gone_back(), hits);
+	free(threads);
+	session_close(&sessions[0]);
+	return report_violations() > 0 ? 1 : 0;
+}

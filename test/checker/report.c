@@ -1,0 +1,123 @@
+/*
+ * report.c
+ *		Violations and the last words of a run.
+ *
+ * All output goes to stdout, a line at a time, so that a script can follow it.
+ */
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+
+#define MAX_KINDS	16
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t violations;
+static struct
+{
+	const char *kind;			/* a literal, compared by content */
+	uint64_t	count;
+}			kinds[MAX_KINDS];
+
+void
+report_violation(const char *kind, const char *format,...)
+{
+	int			i;
+
+	pthread_mutex_lock(&mutex);
+	for (i = 0; i < MAX_KINDS - 1 && kinds[i].kind != NULL; i++)
+		if (strcmp(kinds[i].kind, kind) == 0)
+			break;
+	if (kinds[i].kind == NULL)
+		kinds[i].kind = kind;
+	kinds[i].count++;
+	if (violations++ < (uint64_t) options.show)
+	{
+		va_list		args;
+
+		printf("VIOLATION %s: ", kind);
+		va_start(args, format);
+		vprintf(format, args);
+		va_end(args);
+		putchar('\n');
+		if (violations == (uint64_t) options.show)
+			printf("(further violations are only counted)\n");
+		fflush(stdout);
+	}
+	pthread_mutex_unlock(&mutex);
+}
+
+uint64_t
+report_violations(void)
+{
+	uint64_t	result;
+
+	pthread_mutex_lock(&mutex);
+	result = violations;
+	pthread_mutex_unlock(&mutex);
+	return result;
+}
+
+void
+report_fatal(const char *format,...)
+{
+	va_list		args;
+
+	fflush(stdout);
+	fprintf(stderr, "checker: ");
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	_Exit(2);
+}
+
+void
+report_progress(const uint64_t *totals, double seconds)
+{
+	printf("progress: %.0f s, %" PRIu64 " reads, %" PRIu64 " commits, "
+		   "%" PRIu64 " rollbacks, %" PRIu64 " violations\n",
+		   seconds, totals[COUNT_READS], totals[COUNT_COMMITTED],
+		   totals[COUNT_ROLLED_BACK], report_violations());
+	fflush(stdout);
+}
+
+/* "hits" is negative if the server cannot tell */
+void
+report_end(const uint64_t *totals, double seconds, int outages, int gone_back,
+		   int64_t hits)
+{
+	uint64_t	checked = totals[COUNT_READS] + totals[COUNT_OWN] + totals[COUNT_SNAPSHOT];
+
+	printf("\n");
+	printf("reads checked          %12" PRIu64 "  (%.0f a minute)\n",
+		   checked, (double) checked * 60 / seconds);
+	printf("  by the bounds        %12" PRIu64 "\n", totals[COUNT_READS]);
+	printf("  own changes          %12" PRIu64 "\n", totals[COUNT_OWN]);
+	printf("  against a SELECT     %12" PRIu64 "\n", totals[COUNT_SNAPSHOT]);
+	if (hits >= 0)
+		printf("served from the cache  %12" PRId64 "%s\n", hits,
+			   outages > 0 ? "  (at least: the server forgets in an outage)" : "");
+	else
+		printf("served from the cache       unknown  (no cachekit.stat_entities)\n");
+	printf("transactions committed %12" PRIu64 "  (%" PRIu64 " row versions)\n",
+		   totals[COUNT_COMMITTED], totals[COUNT_VERSIONS]);
+	printf("  rolled back          %12" PRIu64 "\n", totals[COUNT_ROLLED_BACK]);
+	printf("  fate unknown         %12" PRIu64 "\n", totals[COUNT_UNKNOWN]);
+	printf("  deadlocks and such   %12" PRIu64 "\n", totals[COUNT_RETRIES]);
+	printf("DDL steps              %12" PRIu64 "\n", totals[COUNT_DDL]);
+	printf("fetches while detached %12" PRIu64 "  (refused, as documented)\n",
+		   totals[COUNT_REFUSED]);
+	printf("outages survived       %12d  (%d keys lost a commit)\n", outages, gone_back);
+	printf("violations             %12" PRIu64 "\n", report_violations());
+	for (int i = 0; i < MAX_KINDS && kinds[i].kind != NULL; i++)
+		printf("  %-20s %12" PRIu64 "\n", kinds[i].kind, kinds[i].count);
+	if (report_violations() == 0 && checked > 0)
+		printf("with 95 %% confidence fewer than %.1e of all such reads are wrong (3/N)\n",
+			   3.0 / (double) checked);
+	fflush(stdout);
+}

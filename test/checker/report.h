@@ -1,0 +1,26 @@
+/*
+ * report.h
+ *		Violations and the last words of a run.
+ */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include "checker.h"
+
+/*
+ * Counts a violation and prints it, unless options.show have been printed.
+ * The line is complete without a newline.  Any thread may call this.
+ */
+extern void report_violation(const char *kind, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
+extern uint64_t report_violations(void);
+
+/* The run cannot go on: says why, exits with 2. */
+extern void report_fatal(const char *format,...)
+			__attribute__((format(printf, 1, 2), noreturn));
+
+extern void report_progress(const uint64_t *totals, double seconds);
+extern void report_end(const uint64_t *totals, double seconds, int outages, int gone_back,
+					   int64_t hits);
+
+#endif							/* REPORT_H */
