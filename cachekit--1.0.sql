@@ -6,7 +6,7 @@
 CREATE SCHEMA cachekit;
 COMMENT ON SCHEMA cachekit IS 'cachekit: caches that the database keeps right';
 
--- Owners of attached tables need the trigger functions for CREATE TABLE … PARTITION OF and ATTACH.
+-- Owners of attached tables need the trigger functions for CREATE TABLE ... PARTITION OF and ATTACH.
 GRANT USAGE ON SCHEMA cachekit TO PUBLIC;
 
 -- ---------------------------------------------------------------------------
@@ -294,8 +294,10 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $
 	SELECT 'warning', 'entity ' || e.name, 'it is not cached: ' || p.problem,
 	       CASE WHEN p.problem LIKE 'all slots%'
 	            THEN 'Raise cachekit.max_entities (now ' || current_setting('cachekit.max_entities') || ') and restart the server.'
-	            WHEN p.problem LIKE '%trigger%'
+	            WHEN p.problem LIKE '% is missing, disabled or altered'
 	            THEN 'Attach it again: SELECT cachekit.attach(' || quote_literal(e.relation::regclass::text) || ').'
+	            WHEN p.problem LIKE 'column %'
+	            THEN 'Leave it out: SELECT cachekit.attach(' || quote_literal(e.relation::regclass::text) || ', columns => ...).'
 	            ELSE 'Undo that, or detach it: SELECT cachekit.detach(' || quote_literal(e.relation::regclass::text) || ').' END
 	  FROM cachekit.entities AS e, LATERAL (SELECT cachekit.entity_problem(e.relation)) AS p(problem)
 	 WHERE p.problem IS NOT NULL

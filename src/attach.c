@@ -15,6 +15,7 @@
 
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/index.h"
@@ -78,7 +79,7 @@ check_member(Relation rel)
 		refuse(rel, "it is a temporary table", "Only its own session could read it.");
 	if (form->relpersistence == RELPERSISTENCE_UNLOGGED)
 		refuse(rel, "it is an unlogged table",
-			   "A crash empties it without a trace. ALTER TABLE … SET LOGGED first.");
+			   "A crash empties it without a trace. ALTER TABLE ... SET LOGGED first.");
 	if (form->relrowsecurity)
 		refuse(rel, "it has row security",
 			   "Who may see a row cannot be told from a cached document.");
@@ -216,7 +217,7 @@ check_key(Relation rel, List *key)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("cannot attach \"%s\": it has no primary key", RelationGetRelationName(rel)),
-				 errhint("Name the key columns (also where the primary key is deferrable): cachekit.attach(…, key => '{column, …}').")));
+				 errhint("Name the key columns: cachekit.attach(..., key => '{column, ...}').")));
 	if (list_length(key) > KEY_MAX_COLUMNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_COLUMNS),
@@ -253,22 +254,24 @@ check_name(const char *name, Oid relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_RESERVED_NAME),
 				 errmsg("the name \"%s\" is reserved for cachekit itself", name),
-				 errhint("Give the entity another name: cachekit.attach(…, name => '…').")));
+				 errhint("Give the entity another name: cachekit.attach(..., name => '...').")));
 	if (strlen(encoded) > KEY_MAX_ENTITY_NAME)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
 				 errmsg("the name of entity \"%s\" is too long", name),
 				 errdetail("It takes %d bytes in a cache key; %d are allowed.",
 						   (int) strlen(encoded), KEY_MAX_ENTITY_NAME),
-				 errhint("Give the entity a shorter name: cachekit.attach(…, name => '…').")));
+				 errhint("Give the entity a shorter name: cachekit.attach(..., name => '...').")));
 	if (OidIsValid(other) && get_rel_name(other) == NULL)
 		catalog_delete(other);	/* dropped where nobody told us */
 	else if (OidIsValid(other) && other != relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("the name \"%s\" is taken by another entity", name),
-				 errdetail("It is the name of relation \"%s\".", get_rel_name(other)),
-				 errhint("Give the entity another name: cachekit.attach(…, name => '…').")));
+				 errdetail("It is the name of relation %s.",
+						   quote_qualified_identifier(get_namespace_name(get_rel_namespace(other)),
+													  get_rel_name(other))),
+				 errhint("Give the entity another name: cachekit.attach(..., name => '...').")));
 }
 
 static void
@@ -284,7 +287,7 @@ check_servers(List *servers)
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 					 errmsg("server \"%s\" is not a cache server", server->servername),
-					 errhint("Servers of cachekit are made with CREATE SERVER … FOREIGN DATA WRAPPER cachekit.")));
+					 errhint("Servers of cachekit are made with CREATE SERVER ... FOREIGN DATA WRAPPER cachekit.")));
 	}
 }
 
@@ -317,7 +320,13 @@ take_arguments(FunctionCallInfo fcinfo, Relation rel, bool attached, EntityRow *
 		row->local = true;
 	}
 	if (!PG_ARGISNULL(ARG_KEY))
+	{
 		row->key = names_argument(PG_GETARG_DATUM(ARG_KEY), "key");
+		if (row->key == NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"key\" must name a column")));
+	}
 	else if (!attached)
 		row->key = primary_key(rel);
 	if (!PG_ARGISNULL(ARG_NAME))
@@ -332,8 +341,9 @@ take_arguments(FunctionCallInfo fcinfo, Relation rel, bool attached, EntityRow *
 	if (!PG_ARGISNULL(ARG_NEGATIVE_TTL))
 	{
 		row->negative_ttl = PG_GETARG_INTERVAL_P(ARG_NEGATIVE_TTL);
-		if (ttl_microseconds(row->negative_ttl, 0) == 0)
-			row->negative_ttl = NULL;	/* 0: absent rows are not cached */
+		if (row->negative_ttl->time == 0 && row->negative_ttl->day == 0 &&
+			row->negative_ttl->month == 0)
+			row->negative_ttl = NULL;	/* absent rows are not cached */
 		else
 			ttl_check(row->negative_ttl, "negative_ttl");
 	}
@@ -428,6 +438,7 @@ ck_attach(PG_FUNCTION_ARGS)
 	members_install(relid, row.name);
 	changes_add_entity(relid, true);
 	invalidate_members(members);
+	CommandCounterIncrement();	/* what follows in the same command knows of it */
 	PG_RETURN_VOID();
 }
 

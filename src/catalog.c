@@ -18,7 +18,9 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "utils/array.h"
@@ -27,6 +29,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "catalog.h"
 
@@ -51,8 +54,11 @@ open_catalog(LOCKMODE mode)
 		!OidIsValid(get_extension_oid("cachekit", true)))
 		return NULL;
 	rel = try_relation_open(table, mode);
-	/* half of it may be gone while DROP EXTENSION is under way */
-	if (rel != NULL && (RelationGetNumberOfAttributes(rel) != COLUMNS ||
+	/*
+	 * Half of it may be gone while DROP EXTENSION is under way.  A later
+	 * version may have more columns, which this one leaves alone.
+	 */
+	if (rel != NULL && (RelationGetNumberOfAttributes(rel) < COLUMNS ||
 						!OidIsValid(RelationGetPrimaryKeyIndex(rel))))
 	{
 		relation_close(rel, mode);
@@ -123,8 +129,8 @@ interval_or_null(Datum value, bool isnull)
 static void
 row_from_tuple(HeapTuple tuple, TupleDesc desc, EntityRow *row)
 {
-	Datum		v[COLUMNS];
-	bool		isnull[COLUMNS];
+	Datum	   *v = palloc(sizeof(Datum) * desc->natts);
+	bool	   *isnull = palloc(sizeof(bool) * desc->natts);
 
 	heap_deform_tuple(tuple, desc, v, isnull);
 	row->relid = DatumGetObjectId(v[COL_RELATION - 1]);
@@ -167,26 +173,51 @@ catalog_read(Oid relid, EntityRow *row)
 	return HeapTupleIsValid(tuple);
 }
 
+/* The unique index on the names, or InvalidOid. */
+static Oid
+name_index(Relation rel)
+{
+	ListCell   *cell;
+
+	foreach(cell, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell)));
+		bool		found;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		found = ((Form_pg_index) GETSTRUCT(tuple))->indkey.values[0] == COL_NAME;
+		ReleaseSysCache(tuple);
+		if (found)
+			return lfirst_oid(cell);
+	}
+	return InvalidOid;
+}
+
 /* The relation attached under a name, or InvalidOid. */
 Oid
 catalog_relation_of(const char *name)
 {
 	Relation	rel = open_catalog(AccessShareLock);
+	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
+	Oid			index;
 	Oid			relid = InvalidOid;
 
 	if (rel == NULL)
 		return InvalidOid;
-	/* a sequential scan: names are looked up only when caches are built */
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (!OidIsValid(relid) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	ScanKeyEntryInitialize(&key, 0, COL_NAME, BTEqualStrategyNumber, TEXTOID, C_COLLATION_OID,
+						   F_TEXTEQ, CStringGetTextDatum(name));
+	index = name_index(rel);
+	scan = systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
 	{
-		EntityRow	row;
+		bool		isnull;
 
-		row_from_tuple(tuple, RelationGetDescr(rel), &row);
-		if (strcmp(row.name, name) == 0)
-			relid = row.relid;
+		relid = DatumGetObjectId(heap_getattr(tuple, COL_RELATION, RelationGetDescr(rel),
+											  &isnull));
 	}
 	systable_endscan(scan);
 	relation_close(rel, AccessShareLock);
@@ -230,14 +261,21 @@ catalog_write(const EntityRow *row)
 	SysScanDesc scan;
 	HeapTuple	old;
 	HeapTuple	tuple;
-	Datum		v[COLUMNS];
-	bool		isnull[COLUMNS] = {0};
+	Datum	   *v;
+	bool	   *isnull;
+	bool	   *replace;
 
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the extension \"cachekit\" is not installed in this database"),
 				 errhint("CREATE EXTENSION cachekit.")));
+	v = palloc0(sizeof(Datum) * RelationGetNumberOfAttributes(rel));
+	isnull = palloc(sizeof(bool) * RelationGetNumberOfAttributes(rel));
+	replace = palloc0(sizeof(bool) * RelationGetNumberOfAttributes(rel));
+	memset(isnull, true, RelationGetNumberOfAttributes(rel));
+	memset(isnull, false, COLUMNS);
+	memset(replace, true, COLUMNS);
 	v[COL_RELATION - 1] = ObjectIdGetDatum(row->relid);
 	v[COL_NAME - 1] = CStringGetTextDatum(row->name);
 	v[COL_KEY - 1] = array_from_names(row->key);
@@ -251,12 +289,17 @@ catalog_write(const EntityRow *row)
 	isnull[COL_COLUMNS - 1] = row->columns == NIL;
 	v[COL_COLUMNS - 1] = row->columns == NIL ? (Datum) 0 : array_from_names(row->columns);
 
-	tuple = heap_form_tuple(RelationGetDescr(rel), v, isnull);
 	old = scan_relation(rel, row->relid, &scan);
 	if (HeapTupleIsValid(old))
+	{
+		tuple = heap_modify_tuple(old, RelationGetDescr(rel), v, isnull, replace);
 		CatalogTupleUpdate(rel, &old->t_self, tuple);
+	}
 	else
+	{
+		tuple = heap_form_tuple(RelationGetDescr(rel), v, isnull);
 		CatalogTupleInsert(rel, tuple);
+	}
 	systable_endscan(scan);
 	relation_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();

@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "catalog.h"
 #include "changes.h"
 #include "debug.h"
 #include "fence.h"
@@ -86,6 +87,8 @@ static struct
 	int			room;
 	key_index_hash *index;		/* NULL while the set is small */
 	bool		database;		/* everything in the database */
+	bool		forget_database;	/* the extension goes: free the database's slots */
+	Oid			dropped_database;	/* by DROP DATABASE */
 	bool		late;			/* lower when the locks are released */
 	bool		raised;			/* PRE_COMMIT has passed */
 	bool		committed;		/* waiting for the locks' release */
@@ -100,7 +103,7 @@ static int	raised_room = 0;
 static bool
 set_is_empty(void)
 {
-	return set.entities == NULL && !set.database;
+	return set.entities == NULL && !set.database && !OidIsValid(set.dropped_database);
 }
 
 static void
@@ -112,6 +115,8 @@ set_reset(void)
 	set.key = NULL;
 	set.nkeys = set.room = 0;
 	set.index = NULL;
+	set.forget_database = false;
+	set.dropped_database = InvalidOid;
 	set.database = set.late = set.raised = set.committed = set.prepared = false;
 }
 
@@ -120,13 +125,15 @@ set_reset(void)
 static void
 raised_reserve(int more)
 {
+	Size		room;
+
 	if (nraised + more <= raised_room)
 		return;
-	raised_room = Max(64, (nraised + more) * 2);
-	if (raised == NULL)
-		raised = MemoryContextAllocHuge(TopMemoryContext, sizeof(FenceStripe *) * raised_room);
-	else
-		raised = repalloc_huge(raised, sizeof(FenceStripe *) * raised_room);
+	/* the room is what there is, also if the allocation fails */
+	room = Max(64, (nraised + more) * 2);
+	raised = raised ? repalloc_huge(raised, sizeof(FenceStripe *) * room) :
+		MemoryContextAllocHuge(TopMemoryContext, sizeof(FenceStripe *) * room);
+	raised_room = room;
 }
 
 static void
@@ -211,6 +218,8 @@ raise_all(void)
 		}
 		if (set.database)
 			raise_stripe(fence_database_stripe(MyDatabaseId));
+		if (OidIsValid(set.dropped_database))
+			raise_stripe(fence_database_stripe(set.dropped_database));
 	}
 	set.raised = true;
 	CK_STOP("raised");
@@ -265,6 +274,10 @@ finish_commit(void)
 		if (entity->forget && entity->whole)
 			slot_free(MyDatabaseId, entity->relid);
 	}
+	if (set.forget_database)
+		slots_free_database(MyDatabaseId);
+	if (OidIsValid(set.dropped_database))
+		slots_free_database(set.dropped_database);
 	set_reset();
 	CK_STOP("lowered");
 }
@@ -369,6 +382,7 @@ refuse_prepare(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("cannot PREPARE a transaction that has changed an entity of cachekit"),
+			 errdetail("DDL that may change the documents of entities counts as a change."),
 			 errhint("COMMIT it, or leave the attached tables out of two-phase transactions.")));
 }
 
@@ -447,6 +461,19 @@ changes_add_database(void)
 }
 
 void
+changes_forget_database(void)
+{
+	changes_add_database();
+	set.forget_database = true;
+}
+
+void
+changes_drop_database(Oid dboid)
+{
+	set.dropped_database = dboid;
+}
+
+void
 changes_forget_entity(Oid relid)
 {
 	changes_add_entity(relid, true);
@@ -499,6 +526,7 @@ undo_subtransaction(SubTransactionId subid)
 		if (set.index)
 			key_index_delete(set.index, key);
 		key->entity->keys--;
+		pfree(key);
 	}
 	for (ChangedEntity *entity = set.entities; entity; entity = entity->next)
 	{
@@ -514,6 +542,20 @@ subtransaction_callback(SubXactEvent event, SubTransactionId subid,
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB && !set_is_empty() && !set.raised)
 		undo_subtransaction(subid);
+}
+
+/* Is there anything that a PREPARE would lose?  Not DDL where nothing is attached. */
+static bool
+something_changed(void)
+{
+	if (set.nkeys > 0 || OidIsValid(set.dropped_database))
+		return true;
+	for (ChangedEntity *entity = set.entities; entity; entity = entity->next)
+	{
+		if (entity->whole)
+			return true;
+	}
+	return set.database && catalog_relations() != NIL;
 }
 
 static void
@@ -545,23 +587,23 @@ transaction_callback(XactEvent event, void *arg)
 			else
 				set_reset();
 			flight_end();
-			entity_end_transaction();
+			entity_end_transaction(true);
 			break;
 		case XACT_EVENT_ABORT:
 			lower_all(false);
 			set_reset();
 			flight_end();
-			entity_end_transaction();
+			entity_end_transaction(false);
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (!set_is_empty())
+			if (something_changed())
 				refuse_prepare();
 			set.prepared = true;
 			break;
 		case XACT_EVENT_PREPARE:
 			set_reset();
 			flight_end();
-			entity_end_transaction();
+			entity_end_transaction(true);
 			break;
 		default:
 			break;

@@ -41,6 +41,12 @@ extern void changes_add_database(void);
 /* The entity is no more: give up its slot once this transaction commits. */
 extern void changes_forget_entity(Oid relid);
 
+/* The extension is dropped: nothing of this database is cached any more. */
+extern void changes_forget_database(void);
+
+/* Another database is dropped; one with its OID may come again. */
+extern void changes_drop_database(Oid dboid);
+
 /* Has this transaction changed this key? */
 extern bool changes_include(Oid relid, uint64 hash, const KeyText *key);
 

@@ -31,6 +31,7 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_cast.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
@@ -43,6 +44,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -59,7 +61,7 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static object_access_hook_type previous_access = NULL;
 static bool hooks_installed = false;
 static bool mending = false;	/* our own commands need no mending */
-static bool dropped = false;	/* an entity's relation has been dropped */
+static List *dropped = NIL;		/* relations of entities that are being dropped */
 
 /* ---------- what a command reaches ---------- */
 
@@ -147,20 +149,29 @@ note_rename(RenameStmt *stmt)
 {
 	switch (stmt->renameType)
 	{
-		case OBJECT_TABLE:
-		case OBJECT_VIEW:
 		case OBJECT_INDEX:
-		case OBJECT_SCHEMA:
 		case OBJECT_TRIGGER:
+		case OBJECT_TABCONSTRAINT:
+		case OBJECT_POLICY:
+		case OBJECT_RULE:
 			note_named(stmt->relation);
-			break;
-		case OBJECT_COLUMN:
-			note_named(stmt->relation);
-			changes_add_database(); /* the row type may be a column's elsewhere */
 			break;
 		default:
+
+			/*
+			 * Names are in documents (of columns of row types, regclass, enums),
+			 * and in the queries that load them.
+			 */
+			note_named(stmt->relation);
 			changes_add_database();
 	}
+}
+
+/* Something is created anew, or replaced, or lives in the session's own schema? */
+static bool
+is_replacement(bool replace, List *name)
+{
+	return replace && !(list_length(name) > 1 && strcmp(strVal(linitial(name)), "pg_temp") == 0);
 }
 
 /* Commands of the DDL class that change no document of a table. */
@@ -175,7 +186,6 @@ is_harmless(Node *stmt)
 		case T_AlterSeqStmt:
 		case T_CreateStatsStmt:
 		case T_AlterStatsStmt:
-		case T_CreateTrigStmt:
 		case T_CreateEnumStmt:
 		case T_CreateRangeStmt:
 		case T_CompositeTypeStmt:
@@ -245,12 +255,21 @@ note_command(Node *stmt)
 		case T_RenameStmt:
 			note_rename((RenameStmt *) stmt);
 			break;
-		case T_AlterObjectSchemaStmt:
-			note_named(((AlterObjectSchemaStmt *) stmt)->relation);
-			break;
 		case T_CreateStmt:
 			foreach(cell, ((CreateStmt *) stmt)->inhRelations)
 				note_named(lfirst_node(RangeVar, cell));
+			break;
+		case T_CreateTrigStmt:	/* OR REPLACE may replace one of ours */
+			note_named(((CreateTrigStmt *) stmt)->relation);
+			break;
+		case T_CreateFunctionStmt:
+			if (is_replacement(((CreateFunctionStmt *) stmt)->replace,
+							   ((CreateFunctionStmt *) stmt)->funcname))
+				changes_add_database();
+			break;
+		case T_DefineStmt:
+			if (is_replacement(((DefineStmt *) stmt)->replace, ((DefineStmt *) stmt)->defnames))
+				changes_add_database();
 			break;
 		default:
 			if (!is_harmless(stmt))
@@ -260,8 +279,9 @@ note_command(Node *stmt)
 
 /* ---------- mending after a command ---------- */
 
+/* Restore the triggers of the entities that a relation belongs to, in its subtree. */
 static void
-mend_relation(RangeVar *name)
+mend_relation(RangeVar *name, bool new_partition)
 {
 	Oid			relid = name ? RangeVarGetRelid(name, NoLock, true) : InvalidOid;
 	ListCell   *cell;
@@ -273,7 +293,7 @@ mend_relation(RangeVar *name)
 		EntityRow	row;
 
 		if (catalog_read(lfirst_oid(cell), &row))
-			members_repair(row.relid, row.name);
+			members_repair(relid, row.name, new_partition);
 	}
 }
 
@@ -332,13 +352,13 @@ mend_column_names(const char *old, const char *new)
 	}
 }
 
-/* Rows of relations that exist no more. */
+/* Rows of relations that exist no more, among those given. */
 static void
-mend_dropped(void)
+mend_dropped(List *relids)
 {
 	ListCell   *cell;
 
-	foreach(cell, catalog_relations())
+	foreach(cell, relids)
 	{
 		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell))))
 			catalog_delete(lfirst_oid(cell));
@@ -349,38 +369,48 @@ static void
 mend_alter_table(AlterTableStmt *stmt)
 {
 	ListCell   *cell;
-	bool		detached = false;
 
+	/* of all the forms only these leave something to mend */
 	foreach(cell, stmt->cmds)
 	{
 		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, cell);
 
-		if (cmd->subtype == AT_DetachPartition || cmd->subtype == AT_DetachPartitionFinalize)
+		switch (cmd->subtype)
 		{
-			mend_detached(stmt->relation, ((PartitionCmd *) cmd->def)->name);
-			detached = true;
+			case AT_DetachPartition:
+			case AT_DetachPartitionFinalize:
+				mend_detached(stmt->relation, ((PartitionCmd *) cmd->def)->name);
+				break;
+			case AT_AttachPartition:
+				mend_relation(((PartitionCmd *) cmd->def)->name, true);
+				break;
+			case AT_EnableTrig:
+			case AT_EnableTrigAll:
+			case AT_EnableTrigUser:
+				mend_relation(stmt->relation, false);
+				break;
+			default:
+				break;
 		}
 	}
-	if (!detached)
-		mend_relation(stmt->relation);
 }
 
 static void
 mend_command(Node *stmt)
 {
-	ListCell   *cell;
-
 	switch (nodeTag(stmt))
 	{
 		case T_AlterTableStmt:
 			mend_alter_table((AlterTableStmt *) stmt);
 			break;
 		case T_CreateStmt:
-			foreach(cell, ((CreateStmt *) stmt)->inhRelations)
-				mend_relation(lfirst_node(RangeVar, cell));
+			if (((CreateStmt *) stmt)->partbound)
+				mend_relation(((CreateStmt *) stmt)->relation, true);
 			break;
 		case T_RenameStmt:
-			if (((RenameStmt *) stmt)->renameType == OBJECT_COLUMN)
+			/* attributes of a type are columns of the tables that are OF it */
+			if (((RenameStmt *) stmt)->renameType == OBJECT_COLUMN ||
+				((RenameStmt *) stmt)->renameType == OBJECT_ATTRIBUTE)
 				mend_column_names(((RenameStmt *) stmt)->subname, ((RenameStmt *) stmt)->newname);
 			break;
 		default:
@@ -388,8 +418,11 @@ mend_command(Node *stmt)
 	}
 	if (dropped)
 	{
-		dropped = false;
-		mend_dropped();
+		List	   *relids = dropped;
+
+		dropped = NIL;
+		mend_dropped(relids);
+		list_free(relids);
 	}
 }
 
@@ -507,8 +540,11 @@ note_drop(Oid class, Oid object, int column)
 
 			if (catalog_read(object, &row))
 			{
+				MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+				dropped = lappend_oid(dropped, object);
+				MemoryContextSwitchTo(old);
 				changes_forget_entity(object);
-				dropped = true;
 			}
 		}
 	}
@@ -526,13 +562,17 @@ access_hook(ObjectAccessType access, Oid class, Oid object, int column, void *ar
 	if (IsBinaryUpgrade || !IsTransactionState() || !CK_GUARD("ddl-hooks"))
 		return;
 
+	/* a database that is made with this one's OID is another */
+	if (access == OAT_DROP && class == DatabaseRelationId)
+		changes_drop_database(object);
+
 	/* the extension goes: its triggers with it, and nobody tells us any more */
-	if (access == OAT_DROP && class == ExtensionRelationId)
+	else if (access == OAT_DROP && class == ExtensionRelationId)
 	{
 		char	   *name = get_extension_name(object);
 
 		if (name && strcmp(name, "cachekit") == 0)
-			changes_add_database();
+			changes_forget_database();
 	}
 	else if (access == OAT_DROP &&
 			 (class == RelationRelationId || class == TriggerRelationId || class == CastRelationId))
@@ -544,7 +584,11 @@ access_hook(ObjectAccessType access, Oid class, Oid object, int column, void *ar
 			 (access == OAT_POST_ALTER || (access == OAT_POST_CREATE && column > 0)))
 	{
 		if (object >= FirstNormalObjectId && catalog_exists())
+		{
 			note_relation(object);
+			if (row_type_is_used(object))
+				changes_add_database();
+		}
 	}
 }
 
@@ -584,6 +628,7 @@ Datum
 ck_on_drop(PG_FUNCTION_ARGS)
 {
 	(void) event_data(fcinfo);
-	mend_dropped();
+	if (!hooks_installed || !CK_GUARD("ddl-hooks"))
+		mend_dropped(catalog_relations());
 	PG_RETURN_NULL();
 }

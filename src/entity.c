@@ -3,6 +3,10 @@
  * entity.c
  *	  An entity as a session knows it: settings, key columns, soundness.
  *
+ * A copy is built from the catalogs without locking anything: a trigger must
+ * not wait for, or hold, more than its statement does.  So messages that come
+ * in while it is being built make it old at once.
+ *
  * Two things tell a session that its copy is old.  Invalidation messages tell
  * of DDL on a member; a callback marks the copy, and whoever asks next builds
  * it anew.  The settings word in shared memory tells of attach() and detach():
@@ -22,6 +26,7 @@
 #include "funcapi.h"
 #include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -29,10 +34,12 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "catalog.h"
 #include "debug.h"
 #include "entity.h"
+#include "guc.h"
 #include "members.h"
 #include "shmem.h"
 #include "ttl.h"
@@ -43,10 +50,19 @@ typedef struct EntityEntry
 	Entity	   *entity;
 } EntityEntry;
 
+#define MAX_ASSIGNED	64		/* remembered; more are found when slots run out */
+
 static HTAB *entities = NULL;
 static List *retired = NIL;		/* of Entity *, replaced but perhaps in use */
 static bool retired_unused = false; /* a transaction has ended since */
 static uint64 epoch = 1;		/* counts what makes a copy old */
+static uint64 messages = 0;		/* invalidations of whatever relation or schema */
+static Oid	assigned[MAX_ASSIGNED];	/* entities that got a slot in this transaction */
+static int	nassigned = 0;
+static int	old_copies = 0;		/* entries that are not valid any more */
+
+#define BUILD_TRIES		10		/* while messages keep coming in */
+#define MAX_OLD_COPIES	64		/* then they are freed, used again or not */
 
 /* ---------- invalidation ---------- */
 
@@ -65,6 +81,7 @@ invalidate_if(Oid relid, bool all)
 			(all || list_member_oid(entry->entity->members, relid)))
 		{
 			entry->entity->valid = false;
+			old_copies++;
 			epoch++;
 		}
 	}
@@ -74,15 +91,32 @@ invalidate_if(Oid relid, bool all)
 static void
 relcache_callback(Datum arg, Oid relid)
 {
+	messages++;
 	invalidate_if(relid, !OidIsValid(relid));
 	if (!OidIsValid(relid))
 		epoch++;
 }
 
+/* A schema was renamed: queries name it.  New schemas concern nobody. */
 static void
 namespace_callback(Datum arg, int cacheid, uint32 hash)
 {
-	invalidate_if(InvalidOid, true);
+	HASH_SEQ_STATUS seq;
+	EntityEntry *entry;
+
+	messages++;
+	if (entities == NULL)
+		return;
+	hash_seq_init(&seq, entities);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		if (entry->entity->valid && (hash == 0 || entry->entity->schema_hash == hash))
+		{
+			entry->entity->valid = false;
+			old_copies++;
+			epoch++;
+		}
+	}
 }
 
 void
@@ -107,11 +141,18 @@ free_entity(Entity *entity)
 	MemoryContextDelete(entity->context);
 }
 
-/* Called at the end of each transaction: replaced copies are out of use. */
+/*
+ * Called at the end of each transaction: replaced copies are out of use.  The
+ * slots that an aborted one has had assigned may be of entities that never
+ * came to be; others get theirs again.  Cannot fail.
+ */
 void
-entity_end_transaction(void)
+entity_end_transaction(bool committed)
 {
 	retired_unused = (retired != NIL);
+	for (int i = 0; i < nassigned && !committed; i++)
+		slot_free(MyDatabaseId, assigned[i]);
+	nassigned = 0;
 }
 
 static void
@@ -122,6 +163,24 @@ retire(Entity *entity)
 	retired = lappend(retired, entity);
 	MemoryContextSwitchTo(old);
 	epoch++;
+}
+
+/* Relations that are no more are never asked for again: let go of all that is old. */
+static void
+retire_old_copies(void)
+{
+	HASH_SEQ_STATUS seq;
+	EntityEntry *entry;
+
+	hash_seq_init(&seq, entities);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		if (entry->entity->valid)
+			continue;
+		retire(entry->entity);
+		hash_search(entities, &entry->relid, HASH_REMOVE, NULL);
+	}
+	old_copies = 0;
 }
 
 static void
@@ -140,8 +199,9 @@ free_retired(void)
 
 /* Fill in the key's columns; NULL, or what is wrong with them. */
 static char *
-build_shape(Entity *entity, Relation rel, List *names)
+build_shape(Entity *entity, List *names)
 {
+	Oid			relid = entity->relid;
 	KeyShape   *shape = &entity->shape;
 	TupleDesc	row;
 	ListCell   *cell;
@@ -156,17 +216,18 @@ build_shape(Entity *entity, Relation rel, List *names)
 	foreach(cell, names)
 	{
 		KeyColumn  *column = &shape->column[n++];
-		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), lfirst(cell));
+		HeapTuple	tuple = SearchSysCacheAttName(relid, lfirst(cell));
 		Oid			type;
-		int32		typmod;
 		Oid			collation;
 		Oid			input;
 
-		if (attnum == InvalidAttrNumber)
+		if (!HeapTupleIsValid(tuple))
 			return psprintf("it has no column \"%s\"", (char *) lfirst(cell));
-		get_atttypetypmodcoll(RelationGetRelid(rel), attnum, &type, &typmod, &collation);
+		column->attnum = ((Form_pg_attribute) GETSTRUCT(tuple))->attnum;
+		type = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid;
+		collation = ((Form_pg_attribute) GETSTRUCT(tuple))->attcollation;
+		ReleaseSysCache(tuple);
 		namestrcpy(&column->name, lfirst(cell));
-		column->attnum = attnum;
 		column->type = getBaseType(type);
 		column->kind = key_kind(column->type, collation);
 		if (column->kind == KEY_UNSUPPORTED && CK_GUARD("key-types"))
@@ -183,6 +244,87 @@ build_shape(Entity *entity, Relation rel, List *names)
 	return NULL;
 }
 
+/*
+ * Does the text of a type's values depend on what other objects are called?
+ * Renaming these changes no row of ours, and a role may even be renamed from
+ * another database.
+ */
+static bool
+type_names_objects(Oid type)
+{
+	Oid			element;
+
+	check_stack_depth();
+	type = getBaseType(type);
+	switch (type)
+	{
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGCOLLATIONOID:
+		case REGTYPEOID:
+		case REGROLEOID:
+		case REGNAMESPACEOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+		case ACLITEMOID:
+			return true;
+	}
+	element = get_element_type(type);
+	if (OidIsValid(element))
+		return type_names_objects(element);
+	if (get_typtype(type) == TYPTYPE_RANGE)
+		return type_names_objects(get_range_subtype(type));
+	if (get_typtype(type) == TYPTYPE_COMPOSITE)
+	{
+		TupleDesc	desc = lookup_rowtype_tupdesc_copy(type, -1);
+
+		for (int i = 0; i < desc->natts; i++)
+		{
+			if (!TupleDescAttr(desc, i)->attisdropped &&
+				type_names_objects(TupleDescAttr(desc, i)->atttypid))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool
+has_name(List *names, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Is there a column in the document that may change without a change of the row? */
+static char *
+columns_problem(Oid relid, List *columns)
+{
+	for (AttrNumber attnum = 1;; attnum++)
+	{
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
+											Int16GetDatum(attnum));
+		FormData_pg_attribute att;
+
+		if (!HeapTupleIsValid(tuple))
+			return NULL;
+		att = *(Form_pg_attribute) GETSTRUCT(tuple);
+		ReleaseSysCache(tuple);
+		if (!att.attisdropped && (columns == NIL || has_name(columns, NameStr(att.attname))) &&
+			type_names_objects(att.atttypid))
+			return psprintf("column \"%s\" shows names of objects, which change without a change of the row",
+							NameStr(att.attname));
+	}
+}
+
 static Entity *
 build_entity(Oid relid, int slot, uint64 settings_word)
 {
@@ -190,15 +332,14 @@ build_entity(Oid relid, int slot, uint64 settings_word)
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Entity	   *entity = palloc0(sizeof(Entity));
+	uint64		messages_before = messages;
 	EntityRow	row;
-	Relation	rel;
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 
-	/* the lock first: what is read below cannot be half of a change */
-	rel = try_relation_open(relid, AccessShareLock);
-	if (rel == NULL || !catalog_read(relid, &row))
+	if (!HeapTupleIsValid(tuple) || !catalog_read(relid, &row))
 	{
-		if (rel)
-			relation_close(rel, AccessShareLock);
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(context);
 		return NULL;
@@ -210,24 +351,28 @@ build_entity(Oid relid, int slot, uint64 settings_word)
 	entity->negative_ttl = ttl_microseconds(row.negative_ttl, 0);
 	entity->local = row.local;
 	entity->columns = row.columns;
-	entity->owner = rel->rd_rel->relowner;
-	entity->schema = rel->rd_rel->relnamespace;
+	entity->owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	entity->schema = ((Form_pg_class) GETSTRUCT(tuple))->relnamespace;
+	entity->schema_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(entity->schema));
+	entity->partitioned = ((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_PARTITIONED_TABLE;
+	ReleaseSysCache(tuple);
 	entity->slot = slot;
 	entity->settings_word = settings_word;
-	entity->members = members_of(relid, AccessShareLock);
-	entity->problem = build_shape(entity, rel, row.key);
+	entity->members = members_of(relid, NoLock);
+	entity->problem = build_shape(entity, row.key);
 	if (entity->problem)
 		entity->shape.n = 0;	/* it cannot even be asked for */
 	else
 	{
-		entity->problem = members_problem(relid, row.name, entity->members,
-										  &entity->row_security);
+		entity->problem = members_problem(row.name, entity->members, &entity->row_security);
+		if (entity->problem == NULL)
+			entity->problem = columns_problem(relid, row.columns);
 		if (!CK_GUARD("soundness"))
 			entity->problem = NULL;
 	}
 	entity->sound = (entity->problem == NULL);
-	entity->valid = true;
-	relation_close(rel, NoLock);
+	/* what came in meanwhile found nothing to mark: look again next time */
+	entity->valid = (messages == messages_before);
 	MemoryContextSwitchTo(old);
 	return entity;
 }
@@ -245,7 +390,9 @@ is_fresh(const Entity *entity)
 	if (!entity->valid)
 		return false;
 	if (entity->slot == NO_SLOT)
-		return true;
+		return !shmem_ready() ||
+			(slots_in_use() >= ck_max_entities &&	/* else there is one for it now */
+			 slot_find(MyDatabaseId, entity->relid) == NO_SLOT);	/* or it has got one */
 	return settings_word_of(entity->slot) == entity->settings_word &&
 		slot_is(entity->slot, MyDatabaseId, entity->relid);
 }
@@ -275,16 +422,19 @@ static int
 obtain_slot(Oid relid)
 {
 	int			slot;
+	bool		is_new;
 
 	if (!shmem_ready())
 		return NO_SLOT;
-	slot = slot_obtain(MyDatabaseId, relid);
+	slot = slot_obtain(MyDatabaseId, relid, &is_new);
 	if (slot == NO_SLOT)
 	{
 		slots_free_missing_databases();
 		free_unattached_slots();
-		slot = slot_obtain(MyDatabaseId, relid);
+		slot = slot_obtain(MyDatabaseId, relid, &is_new);
 	}
+	if (is_new && nassigned < MAX_ASSIGNED)
+		assigned[nassigned++] = relid;
 	return slot;
 }
 
@@ -299,9 +449,12 @@ entity_find(Oid relid)
 	Entity	   *entity;
 	bool		found;
 	int			slot;
+	char	   *warned_of = NULL;
 
 	if (retired_unused)
 		free_retired();
+	if (old_copies > MAX_OLD_COPIES)
+		retire_old_copies();
 	if (entities == NULL)
 	{
 		HASHCTL		ctl = {0};
@@ -316,12 +469,11 @@ entity_find(Oid relid)
 
 	if (entry)
 	{
+		if (entry->entity->warned && entry->entity->problem)
+			warned_of = pstrdup(entry->entity->problem);
 		retire(entry->entity);
 		hash_search(entities, &relid, HASH_REMOVE, NULL);
 	}
-	if (!catalog_exists())
-		return NULL;
-
 	/*
 	 * The slot and its word come before the catalogs.  A relation that turns
 	 * out not to be attached must not keep a slot.
@@ -332,10 +484,23 @@ entity_find(Oid relid)
 		if (!catalog_read(relid, &row))
 			return NULL;
 	}
-	slot = obtain_slot(relid);
-	entity = build_entity(relid, slot, settings_word_of(slot));
-	if (entity == NULL)
-		return NULL;
+	for (int tries = 0;; tries++)
+	{
+		slot = obtain_slot(relid);
+		entity = build_entity(relid, slot, settings_word_of(slot));
+		if (entity == NULL)
+		{
+			/* dropped since its row was read */
+			if (slot != NO_SLOT)
+				slot_free(MyDatabaseId, relid);
+			return NULL;
+		}
+		if (entity->valid || tries == BUILD_TRIES)
+			break;
+		MemoryContextDelete(entity->context);
+	}
+	/* one warning per session and problem, however often it is built */
+	entity->warned = warned_of && entity->problem && strcmp(warned_of, entity->problem) == 0;
 	MemoryContextSetParent(entity->context, TopMemoryContext);
 	entry = hash_search(entities, &relid, HASH_ENTER, &found);
 	if (found)					/* built by an invalidation's nested call */

@@ -37,6 +37,8 @@ typedef struct Entity
 	List	   *members;		/* OIDs of the relations it is made of */
 	Oid			owner;			/* loads run as this role */
 	Oid			schema;
+	uint32		schema_hash;	/* of its catalog cache entry */
+	bool		partitioned;
 	bool		sound;			/* every change of it will be seen */
 	char	   *problem;		/* why it is not */
 	bool		row_security;	/* rows depend on who asks: load as the caller */
@@ -51,7 +53,7 @@ extern Entity *entity_find(Oid relid);
 extern Entity *entity_get(Oid relid);
 extern Entity *entity_by_name(const char *name);
 extern uint64 entity_epoch(void);
-extern void entity_end_transaction(void);
+extern void entity_end_transaction(bool committed);
 
 extern bool entity_has_member(const Entity *entity, Oid relid);
 extern bool entity_tier_key(const Entity *entity, const KeyText *text, TierKey *key);

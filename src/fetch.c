@@ -48,6 +48,7 @@ typedef struct Fetch
 	Datum		values[KEY_MAX_COLUMNS];
 	KeyText		text;
 	TierKey		tier;
+	bool		has_slot;		/* tier is filled in */
 	FetchStrategy strategy;
 	instr_time	start;
 	Jsonb	   *document;		/* the answer; NULL: no such row */
@@ -112,12 +113,12 @@ warn_unsound(Entity *entity)
  * the table and store nothing.
  */
 static bool
-may_use_cache(Fetch *fetch, bool has_slot)
+may_use_cache(Fetch *fetch)
 {
 	Entity	   *entity = fetch->entity;
 	StatCounter reason;
 
-	if (!ck_enabled || !has_slot)
+	if (!ck_enabled || !fetch->has_slot)
 	{
 		warn_not_preloaded();
 		reason = STAT_BYPASS_DISABLED;
@@ -189,9 +190,12 @@ load(Fetch *fetch, bool strict)
 {
 	FenceToken	token;
 	bool		has_token = false;
+	bool		may_repeat = fetch->has_slot && !IsolationUsesXactSnapshot();
 
 	for (int tries = 0; tries < LOAD_TRIES; tries++)
 	{
+		if (!strict && may_repeat)
+			(void) fence_read(&fetch->tier.scope, &token);
 		if (strict)
 		{
 			has_token = fence_read(&fetch->tier.scope, &token) &&
@@ -206,13 +210,22 @@ load(Fetch *fetch, bool strict)
 			return OUTCOME_ENTITY_CHANGED;
 		entity_count(fetch->entity, STAT_LOADS, 1);
 		fetch->document = load_document(fetch->entity, fetch->values);
-		if (!strict || !fence_moved(&fetch->tier.scope, &token, FENCE_ENTITY) ||
+		if (!may_repeat || !fence_moved(&fetch->tier.scope, &token, FENCE_ENTITY) ||
 			!CK_GUARD("load-repeat"))
 			break;
 	}
 	CK_STOP("load-done");
 	if (has_token)
+	{
+		/* what the query's names mean may have changed under it */
+		if (CK_GUARD("accept-invalidations"))
+		{
+			AcceptInvalidationMessages();
+			if (!fetch->entity->valid)
+				return OUTCOME_ENTITY_CHANGED;
+		}
 		store(fetch, &token);
+	}
 	return OUTCOME_DONE;
 }
 
@@ -223,12 +236,14 @@ load_once(Fetch *fetch)
 	Outcome		outcome;
 	LocalResult found;
 	instr_time	now;
+	volatile FlightResult flight = FLIGHT_ALONE;
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, fetch->start);
-	if (fetch->entity->local &&
-		flight_begin(fetch->tier.hash,
-					 ck_fetch_timeout - (long) INSTR_TIME_GET_MILLISEC(now)) == FLIGHT_LANDED)
+	if (fetch->entity->local)
+		flight = flight_begin(fetch->tier.hash,
+							  ck_fetch_timeout - (long) INSTR_TIME_GET_MILLISEC(now));
+	if (flight == FLIGHT_LANDED)
 	{
 		entity_count(fetch->entity, STAT_WAITS, 1);
 		if (answer_locally(fetch, &found))
@@ -240,12 +255,15 @@ load_once(Fetch *fetch)
 	}
 	PG_CATCH();
 	{
-		flight_end();
+		if (flight == FLIGHT_LOADER)
+			flight_end();
 		entity_count(fetch->entity, STAT_ERRORS, 1);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	flight_end();
+	/* a load within another's load has not announced itself */
+	if (flight == FLIGHT_LOADER)
+		flight_end();
 	return outcome;
 }
 
@@ -254,11 +272,10 @@ attempt(Fetch *fetch)
 {
 	Entity	   *entity = fetch->entity;
 	LocalResult found;
-	bool		has_slot;
 
 	key_text(&entity->shape, fetch->values, &fetch->text);
-	has_slot = entity_tier_key(entity, &fetch->text, &fetch->tier);
-	if (!may_use_cache(fetch, has_slot))
+	fetch->has_slot = entity_tier_key(entity, &fetch->text, &fetch->tier);
+	if (!may_use_cache(fetch))
 		return fetch->strategy == FETCH_FRESH ? OUTCOME_DONE : load(fetch, false);
 
 	switch (fetch->strategy)

@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/typcache.h"
 
 #include "fetch.h"
@@ -170,6 +171,10 @@ fetch_array(FunctionCallInfo fcinfo, ArrayType *keys, bool is_text)
 	bool	   *elem_nulls;
 	int			n;
 
+	MemoryContext each = AllocSetContextCreate(CurrentMemoryContext, "cachekit fetch_many",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+
 	get_typlenbyvalalign(type, &len, &byval, &align);
 	deconstruct_array(keys, type, len, byval, align, &elems, &elem_nulls, &n);
 	for (int i = 0; i < n; i++)
@@ -181,6 +186,8 @@ fetch_array(FunctionCallInfo fcinfo, ArrayType *keys, bool is_text)
 		FetchKey	key;
 
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(each);
+		old = MemoryContextSwitchTo(each);
 		if (!elem_nulls[i])
 		{
 			key.type = is_text ? InvalidOid : type;
@@ -199,9 +206,9 @@ fetch_array(FunctionCallInfo fcinfo, ArrayType *keys, bool is_text)
 			nulls[1] = false;
 		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		if (document)
-			pfree(document);
+		MemoryContextSwitchTo(old);
 	}
+	MemoryContextDelete(each);
 }
 
 Datum

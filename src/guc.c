@@ -95,5 +95,7 @@ guc_define(void)
 							&ck_max_value_size, 1024 * 1024, 0, MaxAllocSize / 4,
 							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	debug_define_settings();
-	MarkGUCPrefixReserved("cachekit");
+	/* otherwise the settings above, in postgresql.conf, would be unknown ones */
+	if (process_shared_preload_libraries_in_progress)
+		MarkGUCPrefixReserved("cachekit");
 }

@@ -12,7 +12,8 @@
  */
 #include "compat.h"
 
-#include "catalog/namespace.h"
+#include "catalog/pg_conversion.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
@@ -91,7 +92,11 @@ key_accepted_types(void)
 		"and domains over these; text types with a deterministic collation";
 }
 
-/* Append text in UTF-8, or as it is where it has no UTF-8 form. */
+/*
+ * Append text in UTF-8.  Where it has no UTF-8 form, it is appended as it is
+ * behind a zero byte, which no text contains: else it could be the UTF-8 form
+ * of another.  The server's own conversion is used, whatever search_path says.
+ */
 static void
 append_utf8(StringInfo buf, const char *s, int len)
 {
@@ -107,7 +112,7 @@ append_utf8(StringInfo buf, const char *s, int len)
 	for (done = 0; done < len && !IS_HIGHBIT_SET(s[done]); done++)
 		;
 	if (done < len &&
-		OidIsValid(proc = FindDefaultConversionProc(encoding, PG_UTF8)))
+		OidIsValid(proc = FindDefaultConversion(PG_CATALOG_NAMESPACE, encoding, PG_UTF8)))
 	{
 		Size		room = (Size) len * MAX_CONVERSION_GROWTH + 1;
 		unsigned char *utf8 = palloc(room);
@@ -122,6 +127,7 @@ append_utf8(StringInfo buf, const char *s, int len)
 			return;
 		}
 		pfree(utf8);
+		appendStringInfoChar(buf, '\0');
 	}
 	appendBinaryStringInfo(buf, s, len);
 }
@@ -136,7 +142,10 @@ append_timestamp(StringInfo buf, Timestamp value, bool with_zone)
 	if (TIMESTAMP_NOT_FINITE(value))
 		EncodeSpecialTimestamp(value, text);
 	else if (timestamp2tm(value, NULL, &tm, &fsec, NULL, NULL) == 0)
+	{
+		tm.tm_isdst = 0;		/* unknown, the zone would not be printed */
 		EncodeDateTime(&tm, fsec, with_zone, 0, NULL, USE_ISO_DATES, text);
+	}
 	else
 		snprintf(text, sizeof(text), INT64_FORMAT, (int64) value);
 	appendStringInfoString(buf, text);

@@ -12,8 +12,11 @@
  */
 #include "compat.h"
 
+#include <math.h>
+
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "common/shortest_dec.h"
 #include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -102,6 +105,22 @@ input_value(KeyColumn *column, char *text)
 	return InputFunctionCall(&column->input, text, column->ioparam, -1);
 }
 
+/* The text of a float, to the last digit, whatever extra_float_digits says. */
+static char *
+float_text(Oid type, Datum value)
+{
+	double		number = type == FLOAT4OID ? DatumGetFloat4(value) : DatumGetFloat8(value);
+	char	   *text = palloc(DOUBLE_SHORTEST_DECIMAL_LEN + 1);
+
+	if (rint(number) == number && fabs(number) < 1e20)
+		snprintf(text, DOUBLE_SHORTEST_DECIMAL_LEN, "%.0f", number);
+	else if (type == FLOAT4OID)
+		float_to_shortest_decimal_buf(DatumGetFloat4(value), text);
+	else
+		double_to_shortest_decimal_buf(number, text);
+	return text;
+}
+
 static Datum
 cast_value(const KeyShape *shape, KeyColumn *column, Oid from, Datum value,
 		   MemoryContext long_lived)
@@ -117,6 +136,12 @@ cast_value(const KeyShape *shape, KeyColumn *column, Oid from, Datum value,
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
+	if (from == UNKNOWNOID)		/* a bare literal in a row */
+	{
+		result = input_value(column, DatumGetCString(value));
+		error_context_stack = callback.previous;
+		return result;
+	}
 	if (column->cast_from != from)
 		prepare_cast(column, from, long_lived);
 	switch (column->how)
@@ -140,7 +165,7 @@ cast_value(const KeyShape *shape, KeyColumn *column, Oid from, Datum value,
 			if (getBaseType(from) == NUMERICOID)
 				result = input_value(column, numeric_normalize(DatumGetNumeric(value)));
 			else
-				result = input_value(column, OutputFunctionCall(&column->cast, value));
+				result = input_value(column, float_text(getBaseType(from), value));
 			break;
 	}
 	error_context_stack = callback.previous;

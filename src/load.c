@@ -8,9 +8,11 @@
  * a relation that has been given row security is never cached, and is read as
  * the caller, whose rows are all that he may see.
  *
- * The query is planned once per entity and session, as a generic plan.  It
- * names the relation, and a name can come to mean another relation; so the
- * relation is locked first, and the plan is checked to be about it.
+ * The query is planned once per entity and session, as a generic plan; that
+ * of a partitioned table anew each time, because a generic plan locks all
+ * partitions.  It names the relation, and a name can come to mean another
+ * relation (or a view over it); so the relation is locked first, and the plan
+ * is checked to be about it and nothing else.
  *
  *-------------------------------------------------------------------------
  */
@@ -63,8 +65,14 @@ build_query(const Entity *entity)
 					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(entity->relid)),
 												get_rel_name(entity->relid)));
 	for (int i = 0; i < entity->shape.n; i++)
-		appendStringInfo(&sql, "%st.%s OPERATOR(pg_catalog.=) $%d", i ? " AND " : "",
-						 quote_identifier(NameStr(entity->shape.column[i].name)), i + 1);
+	{
+		const KeyColumn *column = &entity->shape.column[i];
+		bool		cast = (column->kind == KEY_ENUM);	/* "=" of enums takes no domains */
+
+		appendStringInfo(&sql, "%st.%s%s%s OPERATOR(pg_catalog.=) $%d", i ? " AND " : "",
+						 quote_identifier(NameStr(column->name)), cast ? "::" : "",
+						 cast ? format_type_be_qualified(column->type) : "", i + 1);
+	}
 	if (entity->columns != NIL)
 		appendStringInfoString(&sql, ") AS d");
 	return sql.data;
@@ -76,7 +84,8 @@ check_plan(const Entity *entity, SPIPlanPtr plan)
 {
 	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
 
-	if (!list_member_oid(source->relationOids, entity->relid))
+	if (list_length(source->relationOids) != 1 ||
+		linitial_oid(source->relationOids) != entity->relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("the relation of cachekit entity \"%s\" was renamed while it was read",
@@ -93,6 +102,7 @@ prepare_plan(const Entity *entity)
 	for (int i = 0; i < entity->shape.n; i++)
 		types[i] = entity->shape.column[i].type;
 	plan = SPI_prepare_cursor(build_query(entity), entity->shape.n, types,
+							  entity->partitioned ? CURSOR_OPT_CUSTOM_PLAN :
 							  CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare the query of entity \"%s\": %s",

@@ -225,7 +225,8 @@ ck_entity_problem(PG_FUNCTION_ARGS)
 	AcceptInvalidationMessages();
 	entity = entity_find(PG_GETARG_OID(0));
 	if (entity == NULL)
-		PG_RETURN_TEXT_P(cstring_to_text("its relation does not exist"));
+		PG_RETURN_TEXT_P(cstring_to_text(get_rel_name(PG_GETARG_OID(0)) ? "it is not attached" :
+										 "its relation does not exist"));
 	if (!entity->sound)
 		PG_RETURN_TEXT_P(cstring_to_text(entity->problem));
 	if (shmem_ready() && entity->slot == NO_SLOT)

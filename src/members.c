@@ -8,14 +8,23 @@
  * ALWAYS, so that logical replication and session_replication_role = replica
  * fire them, and DEPEND ON EXTENSION, so that DROP EXTENSION needs no CASCADE.
  *
+ * Members are judged by the catalogs alone, without opening or locking them: a
+ * writer of one partition must not wait for whoever has locked another, nor
+ * take a thousand locks.  What changes meanwhile sends invalidation messages,
+ * and entity.c looks again.
+ *
  * Commands that install or remove triggers run as the owner of the table they
- * are for, with search_path pinned.
+ * are for, with search_path pinned, and lock what they change.
  *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
@@ -25,16 +34,29 @@
 #include "mb/pg_wchar.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "debug.h"
 #include "members.h"
 #include "pin.h"
 
+/* One of our triggers, as pg_trigger has it. */
+typedef struct MemberTrigger
+{
+	bool		found;
+	NameData	name;
+	int16		type;			/* TRIGGER_TYPE_* */
+	char		enabled;		/* TRIGGER_FIRES_* */
+	bool		conditional;	/* has a WHEN or a list of columns */
+} MemberTrigger;
+
 /*
  * The members of an entity, its relation first, each locked in the mode until
- * the end of the transaction.
+ * the end of the transaction (NoLock: not at all).
  */
 List *
 members_of(Oid relid, LOCKMODE mode)
@@ -44,65 +66,98 @@ members_of(Oid relid, LOCKMODE mode)
 	return find_all_inheritors(relid, mode, NULL);
 }
 
-static Oid
-trigger_function(const char *name)
+/* Find our trigger of this function for this entity on a relation. */
+static void
+find_trigger(Oid relid, const char *function, const char *entity, MemberTrigger *result)
 {
-	return LookupFuncName(list_make2(makeString("cachekit"), makeString(pstrdup(name))),
-						  0, NULL, true);
-}
+	Oid			oid = LookupFuncName(list_make2(makeString("cachekit"),
+												makeString(pstrdup(function))),
+									 0, NULL, true);
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
 
-/* Our trigger of this function for this entity on an open relation, or NULL. */
-static Trigger *
-find_trigger(Relation rel, const char *function, const char *entity)
-{
-	Oid			oid = trigger_function(function);
-
-	if (rel->trigdesc == NULL || !OidIsValid(oid))
-		return NULL;
-	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
+	memset(result, 0, sizeof(*result));
+	if (!OidIsValid(oid))
+		return;
+	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (!result->found && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+		bool		isnull;
+		Datum		args;
 
-		if (trigger->tgfoid == oid && trigger->tgnargs == 1 &&
-			strcmp(trigger->tgargs[0], entity) == 0)
-			return trigger;
+		if (form->tgfoid != oid || form->tgnargs != 1)
+			continue;
+		args = heap_getattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(rel), &isnull);
+		if (isnull || strcmp(VARDATA_ANY(DatumGetByteaPP(args)), entity) != 0)
+			continue;
+		result->found = true;
+		result->name = form->tgname;
+		result->type = form->tgtype;
+		result->enabled = form->tgenabled;
+		result->conditional = form->tgattr.dim1 > 0 ||
+			!heap_attisnull(tuple, Anum_pg_trigger_tgqual, RelationGetDescr(rel));
 	}
-	return NULL;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
 }
 
 static bool
-trigger_is_as_declared(const Trigger *trigger, int16 type)
+trigger_is_as_declared(Oid relid, const char *function, const char *entity, int16 type)
 {
-	return trigger != NULL && trigger->tgtype == type &&
-		trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
-		trigger->tgnattr == 0 && trigger->tgqual == NULL;
+	MemberTrigger trigger;
+
+	find_trigger(relid, function, entity, &trigger);
+	return trigger.found && trigger.type == type && !trigger.conditional &&
+		trigger.enabled == TRIGGER_FIRES_ALWAYS;
+}
+
+static char *
+qualified_name(Oid relid)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	char	   *name = get_rel_name(relid);
+
+	/* dropped meanwhile: the command that uses it will say so */
+	return schema && name ? quote_qualified_identifier(schema, name) : psprintf("\"%u\"", relid);
 }
 
 /* What is wrong with one member; NULL: nothing. */
 static char *
-member_problem(Relation rel, const char *entity, bool *row_security)
+member_problem(Oid relid, const char *entity, bool *row_security)
 {
-	Form_pg_class form = rel->rd_rel;
-	char	   *name = quote_qualified_identifier(get_namespace_name(form->relnamespace),
-												  NameStr(form->relname));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	FormData_pg_class form;
+	char	   *name;
 
-	if (form->relrowsecurity)
+	if (!HeapTupleIsValid(tuple))
+		return psprintf("relation %u has been dropped", relid);
+	form = *(Form_pg_class) GETSTRUCT(tuple);
+	ReleaseSysCache(tuple);
+	name = qualified_name(relid);
+
+	if (form.relrowsecurity)
 	{
 		*row_security = true;
 		return psprintf("%s has row security", name);
 	}
-	if (form->relkind != RELKIND_RELATION && form->relkind != RELKIND_PARTITIONED_TABLE)
+	if (form.relkind != RELKIND_RELATION && form.relkind != RELKIND_PARTITIONED_TABLE)
 		return psprintf("%s is not a table", name);
-	if (form->relpersistence != RELPERSISTENCE_PERMANENT)
+	if (form.relpersistence != RELPERSISTENCE_PERMANENT)
 		return psprintf("%s is not a permanent, logged table", name);
-	if (form->relkind == RELKIND_RELATION && form->relhassubclass &&
-		find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
+	if (form.relkind == RELKIND_RELATION && form.relhassubclass &&
+		find_inheritance_children(relid, NoLock) != NIL)
 		return psprintf("%s has child tables by plain inheritance", name);
-	if (!trigger_is_as_declared(find_trigger(rel, ROW_TRIGGER_FUNCTION, entity),
+	if (!trigger_is_as_declared(relid, ROW_TRIGGER_FUNCTION, entity,
 								TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT |
 								TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE))
 		return psprintf("the row trigger on %s is missing, disabled or altered", name);
-	if (!trigger_is_as_declared(find_trigger(rel, TRUNCATE_TRIGGER_FUNCTION, entity),
+	if (!trigger_is_as_declared(relid, TRUNCATE_TRIGGER_FUNCTION, entity,
 								TRIGGER_TYPE_TRUNCATE) &&
 		CK_GUARD("partition-truncate"))
 		return psprintf("the TRUNCATE trigger on %s is missing, disabled or altered", name);
@@ -111,20 +166,18 @@ member_problem(Relation rel, const char *entity, bool *row_security)
 
 /*
  * Is every member as it must be?  NULL: yes; else what is wrong with the
- * first that is not.  The caller holds locks on the members.
+ * first that is not.
  */
 char *
-members_problem(Oid relid, const char *entity, List *members, bool *row_security)
+members_problem(const char *entity, List *members, bool *row_security)
 {
 	ListCell   *cell;
 
 	*row_security = false;
 	foreach(cell, members)
 	{
-		Relation	rel = table_open(lfirst_oid(cell), NoLock);
-		char	   *problem = member_problem(rel, entity, row_security);
+		char	   *problem = member_problem(lfirst_oid(cell), entity, row_security);
 
-		table_close(rel, NoLock);
 		if (problem)
 			return problem;
 	}
@@ -133,15 +186,12 @@ members_problem(Oid relid, const char *entity, List *members, bool *row_security
 
 /* ---------- installing and removing triggers ---------- */
 
-/* Run commands as a role, in the pinned context; the relation is closed. */
 static void
-run_commands(List *commands, Oid role)
+execute_commands(List *commands, Oid role)
 {
 	ListCell   *cell;
 	Pin			pin;
 
-	if (commands == NIL)
-		return;
 	pin_begin(&pin, role);
 	SPI_connect();
 	foreach(cell, commands)
@@ -156,11 +206,64 @@ run_commands(List *commands, Oid role)
 	pin_end(&pin);
 }
 
-static char *
-qualified_name(Relation rel)
+/*
+ * Run commands as a role, in the pinned context.  For attach and detach an
+ * error is the caller's; after a user's DDL it must not be: then the entity
+ * stays as it is, which is unsound, and a warning says why.
+ */
+static void
+run_commands(List *commands, Oid role, bool must)
 {
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-									  RelationGetRelationName(rel));
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	if (commands == NIL)
+		return;
+	if (must)
+	{
+		execute_commands(commands, role);
+		return;
+	}
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		execute_commands(commands, role);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		ereport(WARNING,
+				(errmsg("cachekit could not mend the triggers of an entity: %s", error->message),
+				 errdetail("The command was: %s", (char *) linitial(commands)),
+				 errhint("Attach it again; until then it is read from its table.")));
+	}
+	PG_END_TRY();
+}
+
+static Oid
+owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
 }
 
 /* A trigger name for an entity: unique for its name, however long that is. */
@@ -179,10 +282,10 @@ trigger_name(const char *prefix, const char *entity)
 
 /* The commands that create a trigger in its declared state. */
 static List *
-creation(Relation rel, const char *entity, bool truncate)
+creation(Oid relid, const char *entity, bool truncate)
 {
 	const char *name = trigger_name(truncate ? "cachekit_truncate_" : "cachekit_row_", entity);
-	char	   *table = qualified_name(rel);
+	char	   *table = qualified_name(relid);
 	char	   *argument = quote_literal_cstr(entity);
 
 	return list_make3(truncate ?
@@ -199,96 +302,106 @@ creation(Relation rel, const char *entity, bool truncate)
 /*
  * Bring one trigger of a member to its declared state: create it if it is
  * missing and that is wanted; set ALWAYS where DISABLE and ENABLE left ORIGIN
- * (or, by force, whatever it is).
+ * (or, for attach, whatever it is, and create anew what was altered).
  */
 static void
-mend_trigger(Oid member, const char *entity, bool truncate, bool create, bool force)
+mend_trigger(Oid relid, const char *entity, bool truncate, bool create, bool attach)
 {
-	Relation	rel = table_open(member, NoLock);
-	Oid			owner = rel->rd_rel->relowner;
-	Trigger    *trigger = find_trigger(rel, truncate ? TRUNCATE_TRIGGER_FUNCTION :
-									   ROW_TRIGGER_FUNCTION, entity);
+	const char *function = truncate ? TRUNCATE_TRIGGER_FUNCTION : ROW_TRIGGER_FUNCTION;
+	MemberTrigger trigger;
 	List	   *commands = NIL;
 
-	if (trigger == NULL && create)
-		commands = creation(rel, entity, truncate);
-	else if (trigger != NULL && trigger->tgenabled != TRIGGER_FIRES_ALWAYS &&
-			 (force || trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN))
+	find_trigger(relid, function, entity, &trigger);
+	if (trigger.found && attach && create &&
+		(trigger.conditional ||
+		 trigger.type != (truncate ? TRIGGER_TYPE_TRUNCATE :
+						  TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE |
+						  TRIGGER_TYPE_DELETE)))
+	{
+		commands = list_make1(psprintf("DROP TRIGGER %s ON %s",
+									   quote_identifier(NameStr(trigger.name)),
+									   qualified_name(relid)));
+		trigger.found = false;
+	}
+	if (!trigger.found && create)
+		commands = list_concat(commands, creation(relid, entity, truncate));
+	else if (trigger.found && trigger.enabled != TRIGGER_FIRES_ALWAYS &&
+			 (attach || trigger.enabled == TRIGGER_FIRES_ON_ORIGIN))
 		commands = list_make1(psprintf("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %s",
-									   qualified_name(rel), quote_identifier(trigger->tgname)));
-	table_close(rel, NoLock);
-	run_commands(commands, owner);
+									   qualified_name(relid),
+									   quote_identifier(NameStr(trigger.name))));
+	run_commands(commands, owner_of(relid), attach);
 }
 
-static void
-mend_members(Oid relid, const char *entity, bool attach)
+/* For attach: every trigger exists and is enabled; the members are locked. */
+void
+members_install(Oid relid, const char *entity)
 {
-	List	   *members = members_of(relid, AccessShareLock);
 	ListCell   *cell;
 
-	foreach(cell, members)
+	foreach(cell, members_of(relid, NoLock))
 	{
-		bool		is_root = (lfirst_oid(cell) == relid);
-
-		mend_trigger(lfirst_oid(cell), entity, false, is_root && attach, attach);
+		mend_trigger(lfirst_oid(cell), entity, false, lfirst_oid(cell) == relid, true);
 		mend_trigger(lfirst_oid(cell), entity, true,
-					 is_root || CK_GUARD("partition-truncate"), attach);
+					 lfirst_oid(cell) == relid || CK_GUARD("partition-truncate"), true);
 	}
 }
 
 /*
- * For attach: every trigger exists and is enabled; the members are locked.
- * Elsewhere the commands lock what they change, and nothing else is locked.
+ * After DDL on a member: restore ALWAYS, and give new partitions the TRUNCATE
+ * trigger that belongs to the row trigger which the server has cloned.  What a
+ * user has dropped or disabled stays so; the entity is unsound then.
  */
 void
-members_install(Oid relid, const char *entity)
+members_repair(Oid member, const char *entity, bool new_partition)
 {
-	mend_members(relid, entity, true);
-}
+	ListCell   *cell;
 
-/*
- * After DDL: give new partitions their TRUNCATE trigger, and restore ALWAYS.
- * What a user has dropped or disabled stays so; the entity is unsound then.
- */
-void
-members_repair(Oid relid, const char *entity)
-{
-	mend_members(relid, entity, false);
+	foreach(cell, members_of(member, NoLock))
+	{
+		MemberTrigger row;
+
+		mend_trigger(lfirst_oid(cell), entity, false, false, false);
+		find_trigger(lfirst_oid(cell), ROW_TRIGGER_FUNCTION, entity, &row);
+		mend_trigger(lfirst_oid(cell), entity, true,
+					 new_partition && row.found && CK_GUARD("partition-truncate"), false);
+	}
 }
 
 static void
-drop_trigger(Oid member, const char *entity, const char *function)
+drop_trigger(Oid relid, const char *entity, const char *function, bool must)
 {
-	Relation	rel = table_open(member, NoLock);
-	Oid			owner = rel->rd_rel->relowner;
-	Trigger    *trigger = find_trigger(rel, function, entity);
-	List	   *commands = NIL;
+	MemberTrigger trigger;
 
-	if (trigger != NULL)
-		commands = list_make1(psprintf("DROP TRIGGER %s ON %s",
-									   quote_identifier(trigger->tgname), qualified_name(rel)));
-	table_close(rel, NoLock);
-	run_commands(commands, owner);
+	find_trigger(relid, function, entity, &trigger);
+	if (trigger.found)
+		run_commands(list_make1(psprintf("DROP TRIGGER %s ON %s",
+										 quote_identifier(NameStr(trigger.name)),
+										 qualified_name(relid))),
+					 owner_of(relid), must);
 }
 
 /*
- * Remove the TRUNCATE triggers of an entity from a relation and its partitions;
- * the server itself removes cloned row triggers when a partition is detached.
+ * Remove the TRUNCATE triggers of an entity from a relation that is no member
+ * any more, and from its partitions; the server itself removes cloned row
+ * triggers when a partition is detached.
  */
 void
 members_drop_truncate_triggers(Oid relid, const char *entity)
 {
-	List	   *members = members_of(relid, AccessShareLock);
 	ListCell   *cell;
 
-	foreach(cell, members)
-		drop_trigger(lfirst_oid(cell), entity, TRUNCATE_TRIGGER_FUNCTION);
+	foreach(cell, members_of(relid, NoLock))
+		drop_trigger(lfirst_oid(cell), entity, TRUNCATE_TRIGGER_FUNCTION, false);
 }
 
-/* For detach: remove all triggers of an entity. */
+/* For detach: remove all triggers of an entity; the members are locked. */
 void
 members_uninstall(Oid relid, const char *entity)
 {
-	members_drop_truncate_triggers(relid, entity);
-	drop_trigger(relid, entity, ROW_TRIGGER_FUNCTION);
+	ListCell   *cell;
+
+	foreach(cell, members_of(relid, NoLock))
+		drop_trigger(lfirst_oid(cell), entity, TRUNCATE_TRIGGER_FUNCTION, true);
+	drop_trigger(relid, entity, ROW_TRIGGER_FUNCTION, true);
 }

@@ -20,10 +20,9 @@
 #define TRUNCATE_TRIGGER_FUNCTION	"on_truncate"
 
 extern List *members_of(Oid relid, LOCKMODE mode);
-extern char *members_problem(Oid relid, const char *entity, List *members,
-							 bool *row_security);
+extern char *members_problem(const char *entity, List *members, bool *row_security);
 extern void members_install(Oid relid, const char *entity);
-extern void members_repair(Oid relid, const char *entity);
+extern void members_repair(Oid member, const char *entity, bool new_partition);
 extern void members_uninstall(Oid relid, const char *entity);
 extern void members_drop_truncate_triggers(Oid relid, const char *entity);
 

@@ -30,10 +30,8 @@ text_differs(const char *current, const char *pinned)
 }
 
 static void
-set_pinned(Pin *pin, const char *name, const char *value)
+set_pinned(const char *name, const char *value)
 {
-	if (pin->nest_level == 0)
-		pin->nest_level = NewGUCNestLevel();
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }
@@ -41,41 +39,41 @@ set_pinned(Pin *pin, const char *name, const char *value)
 void
 pin_begin(Pin *pin, Oid role)
 {
-	pin->nest_level = 0;
+	/* also when nothing differs: functions that are called may set things */
+	pin->nest_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&pin->userid, &pin->sec_context);
 	SetUserIdAndSecContext(role, pin->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 
 	if (text_differs(namespace_search_path, "pg_catalog, pg_temp"))
-		set_pinned(pin, "search_path", "pg_catalog, pg_temp");
+		set_pinned("search_path", "pg_catalog, pg_temp");
 	if (text_differs(pg_get_timezone_name(session_timezone), "UTC"))
-		set_pinned(pin, "timezone", "UTC");
+		set_pinned("timezone", "UTC");
 	if (DateStyle != USE_ISO_DATES || DateOrder != DATEORDER_YMD)
-		set_pinned(pin, "datestyle", "ISO, YMD");
+		set_pinned("datestyle", "ISO, YMD");
 	if (IntervalStyle != INTSTYLE_POSTGRES)
-		set_pinned(pin, "intervalstyle", "postgres");
+		set_pinned("intervalstyle", "postgres");
 	if (extra_float_digits != 1)
-		set_pinned(pin, "extra_float_digits", "1");
+		set_pinned("extra_float_digits", "1");
 	if (bytea_output != BYTEA_OUTPUT_HEX)
-		set_pinned(pin, "bytea_output", "hex");
+		set_pinned("bytea_output", "hex");
 	if (text_differs(locale_monetary, "C"))
-		set_pinned(pin, "lc_monetary", "C");
+		set_pinned("lc_monetary", "C");
 	if (text_differs(locale_numeric, "C"))
-		set_pinned(pin, "lc_numeric", "C");
+		set_pinned("lc_numeric", "C");
 	if (text_differs(locale_time, "C"))
-		set_pinned(pin, "lc_time", "C");
+		set_pinned("lc_time", "C");
 	if (xmlbinary != XMLBINARY_BASE64)
-		set_pinned(pin, "xmlbinary", "base64");
+		set_pinned("xmlbinary", "base64");
 	if (text_differs(TSCurrentConfig, "pg_catalog.simple"))
-		set_pinned(pin, "default_text_search_config", "pg_catalog.simple");
+		set_pinned("default_text_search_config", "pg_catalog.simple");
 	if (quote_all_identifiers)
-		set_pinned(pin, "quote_all_identifiers", "off");
+		set_pinned("quote_all_identifiers", "off");
 }
 
 void
 pin_end(Pin *pin)
 {
-	if (pin->nest_level != 0)
-		AtEOXact_GUC(false, pin->nest_level);
+	AtEOXact_GUC(false, pin->nest_level);
 	SetUserIdAndSecContext(pin->userid, pin->sec_context);
 }

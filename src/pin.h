@@ -20,7 +20,7 @@ typedef struct Pin
 {
 	Oid			userid;			/* role and context to return to */
 	int			sec_context;
-	int			nest_level;		/* of settings; 0: none had to be changed */
+	int			nest_level;		/* of settings */
 } Pin;
 
 extern void pin_begin(Pin *pin, Oid role);

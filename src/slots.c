@@ -117,13 +117,17 @@ unassigned_slot(void)
 	return NO_SLOT;
 }
 
-/* The slot of an entity, assigned if it has none yet; NO_SLOT if all are taken. */
+/*
+ * The slot of an entity, NO_SLOT if all are taken.  It is assigned now if the
+ * entity had none yet, and *assigned says so.
+ */
 int
-slot_obtain(Oid dboid, Oid relid)
+slot_obtain(Oid dboid, Oid relid, bool *assigned)
 {
 	SlotKey		key = {dboid, relid};
 	int			slot = slot_find(dboid, relid);
 
+	*assigned = false;
 	if (slot != NO_SLOT)
 		return slot;
 	LWLockAcquire(slots_lock, LW_EXCLUSIVE);
@@ -141,6 +145,7 @@ slot_obtain(Oid dboid, Oid relid)
 			slots->slot[slot].relid = relid;
 			slots->slot[slot].dboid = dboid;
 			slots->in_use++;
+			*assigned = true;
 		}
 	}
 	LWLockRelease(slots_lock);
@@ -179,8 +184,9 @@ slot_raise(Oid dboid, Oid relid, bool settings)
 	for (int tries = 0; tries < 2 && result == NULL; tries++)
 	{
 		int			slot;
+		bool		assigned;
 
-		if (tries > 0 && slot_obtain(dboid, relid) == NO_SLOT)
+		if (tries > 0 && slot_obtain(dboid, relid, &assigned) == NO_SLOT)
 			return NULL;
 		LWLockAcquire(slots_lock, LW_SHARED);
 		slot = find_locked(dboid, relid);
@@ -299,4 +305,17 @@ slots_free_missing_databases(void)
 		LWLockRelease(slots_lock);
 	}
 	pfree(dboids);
+}
+
+/* Free the slots of a database that nobody else has raised.  Cannot fail. */
+void
+slots_free_database(Oid dboid)
+{
+	LWLockAcquire(slots_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < slots->next_fresh; i++)
+	{
+		if (slots->slot[i].dboid == dboid && !slot_busy(&slots->slot[i]))
+			free_locked(i);
+	}
+	LWLockRelease(slots_lock);
 }

@@ -41,7 +41,7 @@ extern Size slots_shmem_size(void);
 extern void slots_shmem_init(LWLock *lock);
 
 extern int	slot_find(Oid dboid, Oid relid);
-extern int	slot_obtain(Oid dboid, Oid relid);
+extern int	slot_obtain(Oid dboid, Oid relid, bool *assigned);
 extern bool slot_is(int slot, Oid dboid, Oid relid);
 extern EntitySlot *slot_get(int slot);
 extern EntitySlot *slot_raise(Oid dboid, Oid relid, bool settings);
@@ -50,5 +50,6 @@ extern int	slots_in_use(void);
 extern void slots_reset_stats(Oid dboid);
 extern int	slots_list(Oid dboid, Oid **relids);
 extern void slots_free_missing_databases(void);
+extern void slots_free_database(Oid dboid);
 
 #endif							/* CACHEKIT_SLOTS_H */

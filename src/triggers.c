@@ -16,6 +16,7 @@
  */
 #include "compat.h"
 
+#include "catalog/partition.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
@@ -23,9 +24,11 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog.h"
 #include "changes.h"
 #include "debug.h"
 #include "entity.h"
+#include "shmem.h"
 
 PG_FUNCTION_INFO_V1(ck_on_row_change);
 PG_FUNCTION_INFO_V1(ck_on_truncate);
@@ -36,6 +39,7 @@ typedef struct TriggerState
 	uint64		epoch;			/* entity_epoch() when this was made */
 	Oid			relid;			/* the row's relation */
 	Entity	   *entity;			/* NULL: not a member of what it names */
+	bool		unknown;		/* there is no entity of that name */
 	bool		by_key;			/* false: any change is one of the whole entity */
 	AttrNumber	key[KEY_MAX_COLUMNS];	/* key columns in the row's relation */
 	bool	   *in_document;	/* by attribute - 1: a change of it counts */
@@ -66,6 +70,30 @@ find_document_columns(TriggerState *state, Relation rel, MemoryContext context)
 		memset(state->in_document, true, desc->natts);
 }
 
+/*
+ * A trigger of ours that names an entity which cannot be found: the catalog is
+ * unreadable, or out of step.  Whatever its relation may be cached as changes;
+ * a stranger's relation is cached as nothing.
+ */
+static void
+add_unknown(Oid relid)
+{
+	ListCell   *cell;
+
+	if (!catalog_exists())
+	{
+		changes_add_database();
+		return;
+	}
+	if (!shmem_ready())
+		return;
+	foreach(cell, lcons_oid(relid, get_partition_ancestors(relid)))
+	{
+		if (slot_find(MyDatabaseId, lfirst_oid(cell)) != NO_SLOT)
+			changes_add_entity(lfirst_oid(cell), false);
+	}
+}
+
 static TriggerState *
 trigger_state(FunctionCallInfo fcinfo, TriggerData *trigdata)
 {
@@ -81,6 +109,7 @@ trigger_state(FunctionCallInfo fcinfo, TriggerData *trigdata)
 	state->relid = RelationGetRelid(rel);
 	state->entity = entity_by_name(trigdata->tg_trigger->tgargs[0]);
 	state->by_key = false;
+	state->unknown = (state->entity == NULL);
 	if (state->entity && !entity_has_member(state->entity, state->relid) &&
 		CK_GUARD("trigger-base"))
 		state->entity = NULL;
@@ -173,9 +202,11 @@ ck_on_row_change(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("cachekit.on_row_change must be an AFTER ROW trigger with the name of an entity as its argument"),
-				 errhint("SELECT cachekit.attach(…) makes such triggers.")));
+				 errhint("SELECT cachekit.attach(...) makes such triggers.")));
 
 	state = trigger_state(fcinfo, trigdata);
+	if (state->unknown)
+		add_unknown(state->relid);
 	if (state->entity == NULL || changes_include_entity(state->entity->relid))
 		return PointerGetDatum(NULL);
 	if (!state->by_key)
@@ -202,11 +233,13 @@ ck_on_truncate(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("cachekit.on_truncate must be a TRUNCATE trigger with the name of an entity as its argument"),
-				 errhint("SELECT cachekit.attach(…) makes such triggers.")));
+				 errhint("SELECT cachekit.attach(...) makes such triggers.")));
 
 	entity = entity_by_name(trigdata->tg_trigger->tgargs[0]);
-	if (entity && (entity_has_member(entity, RelationGetRelid(trigdata->tg_relation)) ||
-				   !CK_GUARD("trigger-base")))
+	if (entity == NULL)
+		add_unknown(RelationGetRelid(trigdata->tg_relation));
+	else if (entity_has_member(entity, RelationGetRelid(trigdata->tg_relation)) ||
+			 !CK_GUARD("trigger-base"))
 		changes_add_entity(entity->relid, false);
 	return PointerGetDatum(NULL);
 }

@@ -57,6 +57,13 @@ ck_ttl_out(PG_FUNCTION_ARGS)
 	return DirectFunctionCall1(interval_out, IntervalPGetDatum(ttl));
 }
 
+static double
+interval_us(const Interval *ttl)
+{
+	return (double) ttl->time +
+		((double) ttl->day + (double) ttl->month * DAYS_PER_MONTH) * (double) USECS_PER_DAY;
+}
+
 int64
 ttl_microseconds(const Interval *ttl, int64 if_null)
 {
@@ -64,20 +71,18 @@ ttl_microseconds(const Interval *ttl, int64 if_null)
 
 	if (ttl == NULL)
 		return if_null;
-	if (is_infinite(ttl))
-		return TTL_INFINITE;
-	us = (double) ttl->time +
-		((double) ttl->day + (double) ttl->month * DAYS_PER_MONTH) * (double) USECS_PER_DAY;
+	us = interval_us(ttl);
 	/* centuries from now is never */
-	return us > (double) PG_INT64_MAX / 4 ? TTL_INFINITE : (int64) us;
+	if (is_infinite(ttl) || us > (double) PG_INT64_MAX / 4)
+		return TTL_INFINITE;
+	return us == TTL_INFINITE ? 0 : (int64) us;
 }
 
 void
 ttl_check(const Interval *ttl, const char *argument)
 {
-	int64		us = ttl_microseconds(ttl, 0);
-
-	if (us == TTL_INFINITE || us > 0 || ttl == NULL)
+	/* -1 us is no infinity, although it is represented like one */
+	if (ttl == NULL || is_infinite(ttl) || interval_us(ttl) > 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -10,7 +10,7 @@
 # A job that could not run, was ended after $job_limit seconds, skipped tests or ran none counts
 # as a failed test: a missing server or package must not look like success.
 
-job_limit=1500
+job_limit=600
 pgxs=$("$PG_CONFIG" --pgxs)
 pg_test=${pgxs%/src/makefiles/pgxs.mk}/src/test
 
@@ -118,6 +118,9 @@ explain()
 	say "--- end of ${log##*/}"
 	grep -viE '^ok([^#]|$)*$' "$log" | tail -n 30	# a skipped test is worth a line
 	[ ! -s "$log.err" ] || { say "--- end of its stderr"; tail -n 60 "$log.err"; }
+	for file in "$dir"/tmp_check/log/regress_log_*; do
+		[ ! -s "$file" ] || { say "--- end of ${file##*/}"; tail -n 15 "$file"; }
+	done
 	grep -rhE 'PANIC:|TRAP:|terminated by signal|AddressSanitizer|runtime error:' "$dir" \
 		--include='*log*' | sort -u | head -n 20
 }
@@ -147,7 +150,7 @@ job_regress()
 	esac
 	regress_options . || return
 	# The sanitizers come with our library into a server that was built without them: they see
-	# its stack, its globals and its own arithmetic, not what it does to palloc's memory.
+	# its globals and its own arithmetic, not what it does to palloc's memory or to the stack.
 	limited env ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0:abort_on_error=1 \
 		UBSAN_OPTIONS=print_stacktrace=1 \
 		"$pg_test/regress/pg_regress" --inputdir=. --dbname=contrib_regression $options \

@@ -35,7 +35,9 @@ $node->safe_psql(
 
 # --- it works, and says that it does not cache ---
 
-is(output_of($node, "SELECT cachekit.attach(r) FROM unnest('{users,renamed,dropped,doomed.cascaded,measures,restored,moved}'::regclass[]) AS r"),
+is(output_of($node, q{
+	SELECT cachekit.attach(r)
+	  FROM unnest('{users,renamed,dropped,doomed.cascaded,measures,restored,moved}'::regclass[]) AS r}),
 	"\n" x 6, 'attach works');
 
 foreach my $session (1, 2)
@@ -46,7 +48,11 @@ foreach my $session (1, 2)
 		SELECT (cachekit.fetch_row(NULL::users, 3)).name;
 		SELECT value FROM cachekit.fetch_many('users', '{4,99}'::int[])});
 	is($status, 0, "session $session can fetch");
-	is($out, qq({"id": 1, "name": "user 1"}\n{"id": 2, "name": "user 2"}\nuser 3\n{"id": 4, "name": "user 4"}\n),
+	is($out, q({"id": 1, "name": "user 1"}
+{"id": 2, "name": "user 2"}
+user 3
+{"id": 4, "name": "user 4"}
+),
 		"session $session reads the table");
 	is(() = $err =~ /WARNING:/g, 1, "session $session is warned once");
 	like($err, qr/WARNING: .*not preloaded/, "session $session is told why");
@@ -67,6 +73,13 @@ is(output_of($node, q{
 	SELECT count(*) FROM cachekit.entities;
 	SELECT cachekit.key('users', 1);
 	}), "\n\n\n7\n\n7\npostgres:users:1", 'functions and views work');
+
+# Settings that only a preloaded library has are no reason to warn whoever changes a row.
+$node->safe_psql('postgres', q{ALTER DATABASE postgres SET cachekit.local_memory = '32MB'});
+is(error_of($node, 'UPDATE users SET name = name WHERE id = 1'), '',
+	'a session that only writes is told nothing, though there are settings of cachekit');
+$node->safe_psql('postgres', 'ALTER DATABASE postgres RESET cachekit.local_memory');
+
 is($node->safe_psql('postgres', "SELECT count(*) FROM cachekit.inspect('users', 1) WHERE present"),
 	0, 'nothing is cached');
 like(error_of($node, "BEGIN; UPDATE users SET name = 'x' WHERE id = 1; PREPARE TRANSACTION 'x'"),

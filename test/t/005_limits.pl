@@ -75,7 +75,7 @@ is($session->query_safe($fetch_all), '0,0,0,0', 'without a slot, fetch reads the
 is($session->query_safe($fetch_all), '0,0,0,0', 'and again');
 is(join('', map { counter($node, $_, 'local_hits') } ('a', 'b', 'c', 'd')), '1100',
 	'those with a slot are cached, the others are not');
-is(output_of($node, "UPDATE a SET v = 1; UPDATE b SET v = 1; UPDATE c SET v = 1; UPDATE d SET v = 1; $fetch_all"),
+is(output_of($node, join(';', (map { "UPDATE $_ SET v = 1" } ('a' .. 'd')), $fetch_all)),
 	'1,1,1,1', 'changes are seen');
 is($session->query_safe($fetch_all), '1,1,1,1', 'in other sessions too');
 is(output_of($node, q{
@@ -201,7 +201,9 @@ $node->safe_psql('postgres', q{
 is($node->safe_psql('postgres', 'SELECT count(*) FROM cachekit.entities WHERE sound'), 2002,
 	'2,000 entities: all are sound');
 is(output_of($node, $health), '', '2,000 entities: health() has nothing to say');
-my $sum = q{SELECT sum((cachekit.fetch(format('many_%s', i)::regclass, 1)->>'v')::int) FROM generate_series(1, 2000) AS i};
+my $sum = q{
+	SELECT sum((cachekit.fetch(format('many_%s', i)::regclass, 1)->>'v')::int)
+	  FROM generate_series(1, 2000) AS i};
 is(output_of($node, "$sum; $sum"), "2001000\n2001000", '2,000 entities: fetch is right');
 is($node->safe_psql('postgres', "SELECT sum(local_hits) FROM cachekit.stat_entities"), 2000,
 	'2,000 entities: and served from the cache');

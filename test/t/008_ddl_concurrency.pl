@@ -59,8 +59,13 @@ my ($out, $err) = result($ddl);
 like($err, qr/canceling statement due to user request/, 'it is cancelled half-way');
 is($reader->query_safe("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = 'p2'::regclass; $both"),
 	"t\none|", 'cancelled half-way: nothing comes back');
-is(output_of($node, "$both; UPDATE p SET v = 'uno' WHERE id = 1; $both; UPDATE p2 SET v = 'due'; INSERT INTO p2 VALUES (102, 'x'); $both"),
-	"one|\nuno|\nuno|", 'cancelled half-way: changes, in the pending partition too');
+is(output_of($node, qq{
+	$both;
+	UPDATE p SET v = 'uno' WHERE id = 1;
+	$both;
+	UPDATE p2 SET v = 'due';
+	INSERT INTO p2 VALUES (102, 'x');
+	$both}), "one|\nuno|\nuno|", 'cancelled half-way: changes, in the pending partition too');
 is($reader->query_safe($both), 'uno|', 'cancelled half-way: others see them');
 $_->query_safe('COMMIT') foreach ($blocker, $repeatable);
 
@@ -68,8 +73,12 @@ is(output_of($node, 'ALTER TABLE p DETACH PARTITION p2 FINALIZE'), '', 'FINALIZE
 is($node->safe_psql('postgres', sprintf($triggers, 'p_')), "p1|on_row_change|A\np1|on_truncate|A",
 	'the detached table has none of the triggers');
 is($reader->query_safe($both), 'uno|', 'after FINALIZE');
-is(output_of($node, "UPDATE p2 SET v = 'free'; TRUNCATE p2; INSERT INTO p2 VALUES (101, 'back'); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (100) TO (200); $both"),
-	'uno|back', 'attached again');
+is(output_of($node, qq{
+	UPDATE p2 SET v = 'free';
+	TRUNCATE p2;
+	INSERT INTO p2 VALUES (101, 'back');
+	ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (100) TO (200);
+	$both}), 'uno|back', 'attached again');
 is($reader->query_safe($both), 'uno|back', 'others see that');
 is(output_of($node, "TRUNCATE p2; $both"), 'uno|', 'a TRUNCATE of it, too');
 is($reader->query_safe("$both; $both"), "uno|\nuno|", 'in all sessions');
@@ -109,7 +118,10 @@ $node->safe_psql(
 
 # Two sessions, each with a leaf of its own that it has locked, and a statement for it. None knows
 # the entity yet, so that they learn about it in the midst of that.
-foreach my $statement (q{UPDATE %s SET v = 'changed'}, 'ALTER TABLE %s ALTER v SET STATISTICS 50', 'TRUNCATE %s')
+foreach my $statement (
+	q{UPDATE %s SET v = 'changed'},
+	'ALTER TABLE %s ALTER v SET STATISTICS 50',
+	'TRUNCATE %s')
 {
 	my @sessions = (session($node), session($node));
 	my @leaves = ('tree1', 'tree2');
@@ -133,7 +145,9 @@ foreach my $statement (q{UPDATE %s SET v = 'changed'}, 'ALTER TABLE %s ALTER v S
 	my $writer = session($node, 'postgres', q{lock_timeout = '10s'});
 
 	$owner->query_safe('BEGIN; LOCK TABLE tree1');
-	foreach my $statement (q{INSERT INTO tree VALUES (150, 'new')}, q{UPDATE tree SET v = 'newer' WHERE id = 150},
+	foreach my $statement (
+		q{INSERT INTO tree VALUES (150, 'new')},
+		q{UPDATE tree SET v = 'newer' WHERE id = 150},
 		'DELETE FROM tree2 WHERE id = 150')
 	{
 		($out, $err) = result($writer, $statement);
