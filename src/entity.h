@@ -53,6 +53,11 @@ extern Entity *entity_find(Oid relid);
 extern Entity *entity_get(Oid relid);
 extern Entity *entity_by_name(const char *name);
 extern uint64 entity_epoch(void);
+extern uint64 entity_messages(void);
+
+/* entity_build.c: a new copy, or NULL: not attached.  Not valid if messages came in. */
+extern Entity *entity_build(Oid relid, int slot, uint64 settings_word);
+
 extern void entity_end_transaction(bool committed);
 
 extern bool entity_has_member(const Entity *entity, Oid relid);

@@ -50,7 +50,7 @@ typedef struct Fetch
 	TierKey		tier;
 	bool		has_slot;		/* tier is filled in */
 	FetchStrategy strategy;
-	instr_time	start;
+	instr_time	began;			/* the SQL call, whose waits are bounded */
 	Jsonb	   *document;		/* the answer; NULL: no such row */
 } Fetch;
 
@@ -239,7 +239,7 @@ load_once(Fetch *fetch)
 	volatile FlightResult flight = FLIGHT_ALONE;
 
 	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, fetch->start);
+	INSTR_TIME_SUBTRACT(now, fetch->began);
 	if (fetch->entity->local)
 		flight = flight_begin(fetch->tier.hash,
 							  ck_fetch_timeout - (long) INSTR_TIME_GET_MILLISEC(now));
@@ -302,11 +302,14 @@ attempt(Fetch *fetch)
 }
 
 Jsonb *
-fetch_document(Oid relid, const FetchKey *key, FetchStrategy strategy, char **canonical)
+fetch_document(Oid relid, const FetchKey *key, FetchStrategy strategy, instr_time began,
+			   char **canonical)
 {
 	Fetch		fetch;
+	instr_time	start;
 
-	INSTR_TIME_SET_CURRENT(fetch.start);
+	INSTR_TIME_SET_CURRENT(start);
+	fetch.began = began;
 	fetch.strategy = strategy;
 	if (canonical)
 		*canonical = NULL;
@@ -326,6 +329,6 @@ fetch_document(Oid relid, const FetchKey *key, FetchStrategy strategy, char **ca
 	if (canonical)
 		*canonical = key_canonical(&fetch.entity->shape, fetch.values);
 	if (fetch.entity->slot != NO_SLOT)
-		stats_latency(&slot_get(fetch.entity->slot)->stats, fetch.start);
+		stats_latency(&slot_get(fetch.entity->slot)->stats, start);
 	return fetch.document;
 }

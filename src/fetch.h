@@ -35,10 +35,12 @@ extern FetchStrategy fetch_strategy(const char *name);
 extern bool fetch_key_values(Entity *entity, const FetchKey *key, Datum *values);
 
 /*
- * The document of a key, palloc'd, or NULL.  *canonical, unless the pointer is
- * NULL, gets the key's canonical text, or NULL for a NULL key.
+ * The document of a key, palloc'd, or NULL.  cachekit.fetch_timeout counts from
+ * `began`, when the SQL call began: it is one budget for all its keys.
+ * *canonical, unless the pointer is NULL, gets the key's canonical text, or NULL
+ * for a NULL key.
  */
 extern Jsonb *fetch_document(Oid relid, const FetchKey *key, FetchStrategy strategy,
-							 char **canonical);
+							 instr_time began, char **canonical);
 
 #endif							/* CACHEKIT_FETCH_H */

@@ -62,11 +62,13 @@ fetch(FunctionCallInfo fcinfo, bool is_text)
 	FetchStrategy strategy = strategy_argument(fcinfo, 2);
 	FetchKey	key;
 	Jsonb	   *document;
+	instr_time	began;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
+	INSTR_TIME_SET_CURRENT(began);
 	key_argument(fcinfo, 1, is_text, &key);
-	document = fetch_document(PG_GETARG_OID(0), &key, strategy, NULL);
+	document = fetch_document(PG_GETARG_OID(0), &key, strategy, began, NULL);
 	if (document == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(document);
@@ -112,6 +114,7 @@ fetch_row(FunctionCallInfo fcinfo, bool is_text)
 	FmgrInfo   *populate = fcinfo->flinfo->fn_extra;
 	FetchKey	key;
 	Jsonb	   *document;
+	instr_time	began;
 	Pin			pin;
 	Datum		row;
 
@@ -120,7 +123,8 @@ fetch_row(FunctionCallInfo fcinfo, bool is_text)
 	if (PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	key_argument(fcinfo, 1, is_text, &key);
-	document = fetch_document(relid, &key, strategy, NULL);
+	INSTR_TIME_SET_CURRENT(began);
+	document = fetch_document(relid, &key, strategy, began, NULL);
 	if (document == NULL)
 		PG_RETURN_NULL();
 	if (populate == NULL)
@@ -174,7 +178,9 @@ fetch_array(FunctionCallInfo fcinfo, ArrayType *keys, bool is_text)
 	MemoryContext each = AllocSetContextCreate(CurrentMemoryContext, "cachekit fetch_many",
 											   ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
+	instr_time	began;
 
+	INSTR_TIME_SET_CURRENT(began);
 	get_typlenbyvalalign(type, &len, &byval, &align);
 	deconstruct_array(keys, type, len, byval, align, &elems, &elem_nulls, &n);
 	for (int i = 0; i < n; i++)
@@ -193,7 +199,7 @@ fetch_array(FunctionCallInfo fcinfo, ArrayType *keys, bool is_text)
 			key.type = is_text ? InvalidOid : type;
 			key.value = elems[i];
 			key.text = is_text ? TextDatumGetCString(elems[i]) : NULL;
-			document = fetch_document(PG_GETARG_OID(0), &key, strategy, &canonical);
+			document = fetch_document(PG_GETARG_OID(0), &key, strategy, began, &canonical);
 		}
 		if (canonical)
 		{

@@ -1,0 +1,246 @@
+/*-------------------------------------------------------------------------
+ *
+ * mend.c
+ *	  After DDL: putting the catalog and the triggers of entities right.
+ *
+ * Columns that were renamed, relations that are no more, new partitions
+ * without a TRUNCATE trigger, detached ones with one, triggers that DISABLE
+ * and ENABLE left at ORIGIN.  The utility hook calls this after a command;
+ * where the library was not preloaded, event triggers do, and nothing is
+ * cached then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "catalog/namespace.h"
+#include "commands/event_trigger.h"
+#include "nodes/parsenodes.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "debug.h"
+#include "entity.h"
+#include "members.h"
+#include "mend.h"
+
+PG_FUNCTION_INFO_V1(ck_on_ddl_end);
+PG_FUNCTION_INFO_V1(ck_on_drop);
+
+static bool hooks_installed = false;	/* the event triggers need do nothing */
+static bool mending = false;	/* our own commands need no mending */
+static List *dropped = NIL;		/* relations of entities that are being dropped */
+
+void
+mend_by_hooks(void)
+{
+	hooks_installed = true;
+}
+
+/* An entity's relation is being dropped: its row goes after the command. */
+void
+mend_remember_drop(Oid relid)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	dropped = lappend_oid(dropped, relid);
+	MemoryContextSwitchTo(old);
+}
+
+/* Restore the triggers of the entities that a relation belongs to, in its subtree. */
+static void
+mend_relation(RangeVar *name, bool new_partition)
+{
+	Oid			relid = name ? RangeVarGetRelid(name, NoLock, true) : InvalidOid;
+	ListCell   *cell;
+
+	if (!OidIsValid(relid))
+		return;
+	foreach(cell, entities_of_relation(relid))
+	{
+		EntityRow	row;
+
+		if (catalog_read(lfirst_oid(cell), &row))
+			members_repair(relid, row.name, new_partition);
+	}
+}
+
+/* A partition that has left its tree keeps no TRUNCATE trigger of it. */
+static void
+mend_detached(RangeVar *parent, RangeVar *partition)
+{
+	Oid			parent_relid = RangeVarGetRelid(parent, NoLock, true);
+	Oid			relid = RangeVarGetRelid(partition, NoLock, true);
+	ListCell   *cell;
+
+	if (!OidIsValid(parent_relid) || !OidIsValid(relid))
+		return;
+	foreach(cell, entities_of_relation(parent_relid))
+	{
+		EntityRow	row;
+
+		if (catalog_read(lfirst_oid(cell), &row))
+			members_drop_truncate_triggers(relid, row.name);
+	}
+}
+
+static bool
+replace_name(List *names, const char *old, const char *new)
+{
+	ListCell   *cell;
+	bool		replaced = false;
+
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), old) == 0)
+		{
+			lfirst(cell) = pstrdup(new);
+			replaced = true;
+		}
+	}
+	return replaced;
+}
+
+/* Columns were renamed, in one relation or in a tree of partitions. */
+static void
+mend_column_names(const char *old, const char *new)
+{
+	ListCell   *cell;
+
+	foreach(cell, catalog_relations())
+	{
+		EntityRow	row;
+
+		if (!catalog_read(lfirst_oid(cell), &row) ||
+			get_attnum(row.relid, old) != InvalidAttrNumber ||
+			get_attnum(row.relid, new) == InvalidAttrNumber)
+			continue;
+		if (replace_name(row.key, old, new) | replace_name(row.columns, old, new))
+			catalog_write(&row);
+	}
+}
+
+/* Rows of relations that exist no more, among those given. */
+static void
+mend_dropped(List *relids)
+{
+	ListCell   *cell;
+
+	foreach(cell, relids)
+	{
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell))))
+			catalog_delete(lfirst_oid(cell));
+	}
+}
+
+static void
+mend_alter_table(AlterTableStmt *stmt)
+{
+	ListCell   *cell;
+
+	/* of all the forms only these leave something to mend */
+	foreach(cell, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, cell);
+
+		switch (cmd->subtype)
+		{
+			case AT_DetachPartition:
+			case AT_DetachPartitionFinalize:
+				mend_detached(stmt->relation, ((PartitionCmd *) cmd->def)->name);
+				break;
+			case AT_AttachPartition:
+				mend_relation(((PartitionCmd *) cmd->def)->name, true);
+				break;
+			case AT_EnableTrig:
+			case AT_EnableTrigAll:
+			case AT_EnableTrigUser:
+				mend_relation(stmt->relation, false);
+				break;
+			default:
+				break;
+		}
+	}
+}
+
+static void
+mend_command(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_AlterTableStmt:
+			mend_alter_table((AlterTableStmt *) stmt);
+			break;
+		case T_CreateStmt:
+			if (((CreateStmt *) stmt)->partbound)
+				mend_relation(((CreateStmt *) stmt)->relation, true);
+			break;
+		case T_RenameStmt:
+			/* attributes of a type are columns of the tables that are OF it */
+			if (((RenameStmt *) stmt)->renameType == OBJECT_COLUMN ||
+				((RenameStmt *) stmt)->renameType == OBJECT_ATTRIBUTE)
+				mend_column_names(((RenameStmt *) stmt)->subname, ((RenameStmt *) stmt)->newname);
+			break;
+		default:
+			break;
+	}
+	if (dropped)
+	{
+		List	   *relids = dropped;
+
+		dropped = NIL;
+		mend_dropped(relids);
+		list_free(relids);
+	}
+}
+
+/* Mend after a command, unless it is one that mending itself has issued. */
+void
+mend_after(Node *stmt)
+{
+	if (mending)
+		return;
+	mending = true;
+	PG_TRY();
+	{
+		mend_command(stmt);
+	}
+	PG_FINALLY();
+	{
+		mending = false;
+	}
+	PG_END_TRY();
+}
+
+/* ---------- event triggers, for sessions without the hooks ---------- */
+
+static EventTriggerData *
+event_data(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("this function of cachekit can only be called by its event triggers")));
+	return (EventTriggerData *) fcinfo->context;
+}
+
+Datum
+ck_on_ddl_end(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *data = event_data(fcinfo);
+
+	if (!hooks_installed || !CK_GUARD("ddl-hooks"))
+		mend_after((Node *) data->parsetree);
+	PG_RETURN_NULL();
+}
+
+Datum
+ck_on_drop(PG_FUNCTION_ARGS)
+{
+	(void) event_data(fcinfo);
+	if (!hooks_installed || !CK_GUARD("ddl-hooks"))
+		mend_dropped(catalog_relations());
+	PG_RETURN_NULL();
+}
