@@ -66,10 +66,17 @@ fence_hash(Oid dboid, Oid relid, const char *text, int len)
 							   fence->seed ^ (where * UINT64CONST(0x9E3779B97F4A7C15)));
 }
 
+/* Which of the cachekit.fence_stripes stripes a key has. */
+uint32
+fence_key_index(uint64 hash)
+{
+	return (uint32) (hash & fence->mask);
+}
+
 FenceStripe *
 fence_key_stripe(uint64 hash)
 {
-	return &fence->key[hash & fence->mask];
+	return &fence->key[fence_key_index(hash)];
 }
 
 FenceStripe *

@@ -66,6 +66,7 @@ extern Size fence_shmem_size(void);
 extern void fence_shmem_init(void);
 
 extern uint64 fence_hash(Oid dboid, Oid relid, const char *text, int len);
+extern uint32 fence_key_index(uint64 hash);
 extern FenceStripe *fence_key_stripe(uint64 hash);
 extern FenceStripe *fence_database_stripe(Oid dboid);
 

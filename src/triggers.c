@@ -182,6 +182,22 @@ row_key(const TriggerState *state, TupleTableSlot *row, KeyText *key)
 	return true;
 }
 
+/* Both keys of an updated row: nearly always they are one. */
+static void
+add_update(const TriggerState *state, TupleTableSlot *old, TupleTableSlot *new)
+{
+	KeyText		old_key;
+	KeyText		new_key;
+	bool		has_old = row_key(state, old, &old_key) && CK_GUARD("old-key");
+	bool		has_new = row_key(state, new, &new_key);
+
+	if (has_old)
+		changes_add_key(state->entity, &old_key);
+	if (has_new && !(has_old && old_key.len == new_key.len &&
+					 memcmp(old_key.text, new_key.text, new_key.len) == 0))
+		changes_add_key(state->entity, &new_key);
+}
+
 static void
 add_row(const TriggerState *state, TupleTableSlot *row)
 {
@@ -214,11 +230,7 @@ ck_on_row_change(PG_FUNCTION_ARGS)
 	else if (!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		add_row(state, trigdata->tg_trigslot);
 	else if (!same_document(state, trigdata->tg_trigslot, trigdata->tg_newslot))
-	{
-		if (CK_GUARD("old-key"))
-			add_row(state, trigdata->tg_trigslot);
-		add_row(state, trigdata->tg_newslot);
-	}
+		add_update(state, trigdata->tg_trigslot, trigdata->tg_newslot);
 	return PointerGetDatum(NULL);
 }
 
