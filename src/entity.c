@@ -15,14 +15,7 @@
  */
 #include "compat.h"
 
-#include "access/relation.h"
-#include "access/table.h"
 #include "catalog/partition.h"
-#include "catalog/pg_type.h"
-#include "funcapi.h"
-#include "nodes/makefuncs.h"
-#include "storage/lmgr.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -30,15 +23,12 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #include "catalog.h"
 #include "debug.h"
 #include "entity.h"
 #include "guc.h"
-#include "members.h"
 #include "shmem.h"
-#include "ttl.h"
 
 typedef struct EntityEntry
 {
@@ -263,7 +253,7 @@ obtain_slot(Oid relid)
 
 /*
  * The entity of a relation, or NULL when it is not attached.  May read the
- * catalogs, and then takes AccessShareLock on the relation and its members.
+ * catalogs, but locks neither the relation nor its members.
  */
 Entity *
 entity_find(Oid relid)
@@ -297,6 +287,7 @@ entity_find(Oid relid)
 		retire(entry->entity);
 		hash_search(entities, &relid, HASH_REMOVE, NULL);
 	}
+
 	/*
 	 * The slot and its word come before the catalogs.  A relation that turns
 	 * out not to be attached must not keep a slot.

@@ -194,11 +194,11 @@ load(Fetch *fetch, bool strict)
 
 	for (int tries = 0; tries < LOAD_TRIES; tries++)
 	{
-		if (!strict && may_repeat)
-			(void) fence_read(&fetch->tier.scope, &token);
+		bool		clear = fetch->has_slot && fence_read(&fetch->tier.scope, &token);
+
 		if (strict)
 		{
-			has_token = fence_read(&fetch->tier.scope, &token) &&
+			has_token = clear &&
 				slot_is(fetch->tier.slot, MyDatabaseId, fetch->entity->relid);
 			if (!has_token)
 				entity_count(fetch->entity, STAT_BYPASS_FENCED, 1);
