@@ -42,6 +42,14 @@ PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type -fvisibility=hidden
 
+# TLS comes with hiredis 1.0, in a library of its own. For a hiredis elsewhere than where the
+# compiler looks: make HIREDIS_CFLAGS=-I... HIREDIS_LIBS='-L... -lhiredis'
+HIREDIS_LIBS ?= -lhiredis $(if $(HIREDIS_HAS_TLS),-lhiredis_ssl)
+HIREDIS_HAS_TLS := $(shell $(CC) $(HIREDIS_CFLAGS) -E -include hiredis/hiredis_ssl.h -x c \
+	/dev/null >/dev/null 2>&1 && echo yes)
+PG_CPPFLAGS += $(HIREDIS_CFLAGS) $(if $(HIREDIS_HAS_TLS),-DHAVE_HIREDIS_SSL)
+SHLIB_LINK += $(HIREDIS_LIBS)
+
 ifdef CACHEKIT_DEBUG
 PG_CPPFLAGS += -DCACHEKIT_DEBUG -DUSE_ASSERT_CHECKING
 endif

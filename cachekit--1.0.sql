@@ -30,6 +30,17 @@ CREATE CAST (pg_catalog.interval AS cachekit.ttl) WITHOUT FUNCTION AS IMPLICIT;
 CREATE CAST (cachekit.ttl AS pg_catalog.interval) WITHOUT FUNCTION AS IMPLICIT;
 
 -- ---------------------------------------------------------------------------
+-- Cache servers
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION cachekit.validator(pg_catalog.text[], pg_catalog.oid) RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_validator' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.validator(pg_catalog.text[], pg_catalog.oid) IS 'checks the options of cache servers and their user mappings';
+
+CREATE FOREIGN DATA WRAPPER cachekit NO HANDLER VALIDATOR cachekit.validator;
+COMMENT ON FOREIGN DATA WRAPPER cachekit IS 'cache servers of cachekit';
+
+-- ---------------------------------------------------------------------------
 -- Catalog
 -- ---------------------------------------------------------------------------
 
@@ -272,8 +283,42 @@ GRANT SELECT ON cachekit.stat_entities TO PUBLIC;
 
 CREATE FUNCTION cachekit.stat_reset() RETURNS pg_catalog.void
 AS 'MODULE_PATHNAME', 'ck_stat_reset' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cachekit.stat_reset() IS 'sets the counters of this database''s entities to zero';
+COMMENT ON FUNCTION cachekit.stat_reset() IS 'sets the counters of this database''s entities and cache servers to zero';
 REVOKE ALL ON FUNCTION cachekit.stat_reset() FROM PUBLIC;
+
+-- src/servers.h knows the order of the counters.
+CREATE FUNCTION cachekit.server_states(
+	OUT serverid pg_catalog.oid, OUT namespace pg_catalog.text, OUT state pg_catalog.text, OUT readable pg_catalog.bool,
+	OUT breaker pg_catalog.text, OUT "position" pg_catalog.pg_lsn, OUT lag_bytes pg_catalog.int8, OUT pid pg_catalog.int4, OUT keeps_wal pg_catalog.bool,
+	OUT sent pg_catalog.int8, OUT acknowledged pg_catalog.int8, OUT fills_sent pg_catalog.int8, OUT fills_dropped pg_catalog.int8, OUT reads pg_catalog.int8, OUT read_hits pg_catalog.int8, OUT reconnects pg_catalog.int8, OUT resumes pg_catalog.int8, OUT flushes pg_catalog.int8,
+	OUT last_error pg_catalog.text, OUT last_error_at pg_catalog.timestamptz,
+	OUT oldest_unacknowledged pg_catalog.timestamptz, OUT latency_histogram pg_catalog.int8[])
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'ck_server_states' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.server_states() IS 'state and counters of the cache servers of this database; see the views servers and stat_servers';
+
+CREATE VIEW cachekit.servers AS
+SELECT s.srvname AS name, COALESCE(t.namespace, '') AS namespace, COALESCE(t.state, 'unknown') AS state,
+       COALESCE(t.readable, false) AS readable, s.srvoptions AS options
+  FROM pg_catalog.pg_foreign_server AS s
+  JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw
+  LEFT JOIN cachekit.server_states() AS t ON t.serverid OPERATOR(pg_catalog.=) s.oid
+ WHERE w.fdwname OPERATOR(pg_catalog.=) 'cachekit';
+COMMENT ON VIEW cachekit.servers IS 'cache servers, and what state they are in';
+GRANT SELECT ON cachekit.servers TO PUBLIC;
+
+CREATE VIEW cachekit.stat_servers AS
+SELECT s.srvname AS name, t.state, t.breaker, t."position", t.lag_bytes, t.oldest_unacknowledged,
+       t.sent, t.acknowledged, t.fills_sent, t.fills_dropped, t.reads, t.read_hits, t.reconnects, t.resumes, t.flushes, t.last_error, t.last_error_at, t.latency_histogram
+  FROM cachekit.server_states() AS t
+  JOIN pg_catalog.pg_foreign_server AS s ON s.oid OPERATOR(pg_catalog.=) t.serverid;
+COMMENT ON VIEW cachekit.stat_servers IS 'what the sender of each cache server did, since the server started or stat_reset()';
+GRANT SELECT ON cachekit.stat_servers TO PUBLIC;
+
+CREATE FUNCTION cachekit.wait_for_delivery(timeout pg_catalog.interval DEFAULT NULL) RETURNS pg_catalog.bool
+AS 'MODULE_PATHNAME', 'ck_wait_for_delivery' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.wait_for_delivery(pg_catalog.interval)
+IS 'waits until every cache server has acknowledged all that was committed before the call; false when the time is up, or the namespace of a server is refused';
 
 CREATE FUNCTION cachekit.is_preloaded() RETURNS pg_catalog.bool
 AS 'MODULE_PATHNAME', 'ck_is_preloaded' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -301,6 +346,29 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $
 	            ELSE 'Undo that, or detach it: SELECT cachekit.detach(' || quote_literal(e.relation::regclass::text) || ').' END
 	  FROM cachekit.entities AS e, LATERAL (SELECT cachekit.entity_problem(e.relation)) AS p(problem)
 	 WHERE p.problem IS NOT NULL
+	UNION ALL
+	SELECT 'warning', 'server ' || s.name,
+	       CASE WHEN s.state = 'ready' THEN s.last_error
+	            ELSE 'it is not used: state ' || s.state || COALESCE(', ' || s.last_error, '') END,
+	       CASE WHEN s.last_error LIKE '%out of memory%' THEN 'Give the cache server more memory (maxmemory), or a policy that evicts what has a TTL (volatile-lru).'
+	            WHEN s.last_error LIKE '%worker%' THEN 'Raise max_worker_processes and restart the server.'
+	            WHEN s.state = 'refused' THEN 'Give one of them a namespace of its own: ALTER SERVER ' || quote_ident(s.name) || ' OPTIONS (SET namespace ''...'').'
+	            WHEN s.last_error LIKE '%another writer%' OR s.last_error LIKE '%as we left it%'
+	            THEN 'See that no other database or cluster uses the same namespace there, and that the cache is not exchanged under us.'
+	            ELSE 'See that the cache server runs, and that the options of the server and of its user mapping are right.' END
+	  FROM cachekit.stat_servers AS s
+	 WHERE (s.state <> 'ready' AND (s.last_error IS NOT NULL OR s.state = 'stopped'))
+	    OR ((s.last_error LIKE 'another writer%' OR s.last_error LIKE '%out of memory%') AND s.last_error_at > clock_timestamp() - interval '2 minutes')
+	UNION ALL
+	SELECT 'warning', 'server ' || s.srvname, 'no replication slot keeps WAL for it, so it may have to be flushed after an outage',
+	       CASE WHEN current_setting('wal_level') = 'minimal' THEN 'Set wal_level to replica or logical and restart the server.'
+	            ELSE 'Raise max_replication_slots (now ' || current_setting('max_replication_slots') || ') and restart the server.' END
+	  FROM cachekit.server_states() AS t JOIN pg_foreign_server AS s ON s.oid = t.serverid
+	 WHERE NOT t.keeps_wal
+	UNION ALL
+	SELECT 'warning', 'server ' || s.name, 'no sender is known for it',
+	       'If that does not change in a few seconds: there can be 32 cache servers in all databases, and max_worker_processes (now ' || current_setting('max_worker_processes') || ') must allow one worker for each, one for the launcher and one more.'
+	  FROM cachekit.servers AS s WHERE s.state = 'unknown' AND cachekit.is_preloaded() AND NOT pg_is_in_recovery()
 	UNION ALL
 	SELECT 'warning', 'event trigger ' || t.name, 'it is missing or not ENABLE ALWAYS, so DDL of sessions without the library is not followed',
 	       'ALTER EVENT TRIGGER ' || t.name || ' ENABLE ALWAYS.'

@@ -37,6 +37,7 @@
 #include "debug.h"
 #include "entity.h"
 #include "members.h"
+#include "options.h"
 #include "ttl.h"
 
 PG_FUNCTION_INFO_V1(ck_attach);
@@ -281,13 +282,10 @@ check_servers(List *servers)
 
 	foreach(cell, servers)
 	{
-		ForeignServer *server = GetForeignServerByName(lfirst(cell), false);
+		ForeignServer *server = options_server(lfirst(cell));
 
-		if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "cachekit") != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					 errmsg("server \"%s\" is not a cache server", server->servername),
-					 errhint("Servers of cachekit are made with CREATE SERVER ... FOREIGN DATA WRAPPER cachekit.")));
+		if (!compat_server_usage(server->serverid, GetUserId()))
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
 	}
 }
 
@@ -417,7 +415,11 @@ ck_attach(PG_FUNCTION_ARGS)
 
 	attached = catalog_read(relid, &row);
 	if (attached)
+	{
 		old_name = pstrdup(row.name);
+		/* what is cached under the old name, and on servers that it leaves */
+		changes_add_entity(relid, true);
+	}
 	take_arguments(fcinfo, rel, attached, &row);
 	check_key(rel, row.key);
 	check_name(row.name, relid);

@@ -13,6 +13,7 @@
 #include "ddl.h"
 #include "entity.h"
 #include "guc.h"
+#include "launcher.h"
 #include "shmem.h"
 
 PG_MODULE_MAGIC;
@@ -27,6 +28,7 @@ _PG_init(void)
 	{
 		shmem_install_hooks();	/* fence, slots, local tier, flights */
 		ddl_install_hooks();	/* commands that no row trigger sees */
+		launcher_register();	/* background workers */
 	}
 	entity_install_callbacks(); /* when a session's copies get old */
 	changes_install_callbacks();	/* change set: commit, abort, savepoints */

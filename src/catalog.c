@@ -78,6 +78,20 @@ catalog_exists(void)
 	return true;
 }
 
+/* Is a name among a row's names? */
+bool
+catalog_names_have(List *names, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
 static List *
 names_from_array(Datum array)
 {
@@ -247,6 +261,22 @@ catalog_relations(void)
 	systable_endscan(scan);
 	relation_close(rel, AccessShareLock);
 	return relids;
+}
+
+/* Does any entity have a cache server? */
+bool
+catalog_has_servers(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, catalog_relations())
+	{
+		EntityRow	row;
+
+		if (catalog_read(lfirst_oid(cell), &row) && row.servers != NIL)
+			return true;
+	}
+	return false;
 }
 
 /*

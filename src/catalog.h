@@ -32,9 +32,11 @@ typedef struct EntityRow
 } EntityRow;
 
 extern bool catalog_exists(void);
+extern bool catalog_names_have(List *names, const char *name);
 extern bool catalog_read(Oid relid, EntityRow *row);
 extern Oid	catalog_relation_of(const char *name);
 extern List *catalog_relations(void);
+extern bool catalog_has_servers(void);
 extern void catalog_write(const EntityRow *row);
 extern bool catalog_delete(Oid relid);
 

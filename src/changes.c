@@ -3,11 +3,6 @@
  * changes.c
  *	  The change set: what the current transaction has changed.
  *
- * The set is an array in order of arrival, with a hash index once it is no
- * longer small.  Each element carries the subtransaction that added it;
- * subtransaction numbers grow, so what ROLLBACK TO undoes is always a tail of
- * the array: the elements whose number is not below the aborted one's.
- *
  * What was raised is remembered stripe by stripe, in memory that outlives the
  * transaction's contexts, because the abort callback runs when those may be
  * gone.  An element of that array is written before the stripe is raised and
@@ -19,106 +14,26 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "common/hashfn.h"
+#include "foreign/foreign.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
 #include "catalog.h"
-#include "changes.h"
+#include "change_set.h"
 #include "debug.h"
 #include "fence.h"
 #include "flight.h"
 #include "guc.h"
+#include "record.h"
+#include "servers.h"
 #include "shmem.h"
-
-#define SMALL_SET	16			/* elements that are searched without an index */
-
-typedef struct ChangedEntity
-{
-	Oid			relid;
-	int			keys;			/* keys in the set */
-	bool		whole;			/* the entity as a whole */
-	bool		settings;		/* its settings or definition, too */
-	bool		forget;			/* its slot is to be freed */
-	bool		overflowed;		/* whole because of too many keys: for good */
-	SubTransactionId whole_since;	/* subtransaction that made it whole */
-	struct ChangedEntity *next;
-} ChangedEntity;
-
-typedef struct ChangedKey
-{
-	ChangedEntity *entity;
-	SubTransactionId subid;
-	uint64		hash;			/* fence_hash(), where shared memory is there */
-	uint16		len;
-	char		text[FLEXIBLE_ARRAY_MEMBER];
-} ChangedKey;
-
-typedef struct KeyIndexEntry
-{
-	ChangedKey *key;
-	uint32		status;			/* for simplehash */
-} KeyIndexEntry;
-
-static bool
-same_key(const ChangedKey *a, const ChangedKey *b)
-{
-	return a->hash == b->hash && a->entity == b->entity && a->len == b->len &&
-		memcmp(a->text, b->text, a->len) == 0;
-}
-
-#define SH_PREFIX		key_index
-#define SH_ELEMENT_TYPE KeyIndexEntry
-#define SH_KEY_TYPE		ChangedKey *
-#define SH_KEY			key
-#define SH_HASH_KEY(tb, k)	((uint32) (k)->hash)
-#define SH_EQUAL(tb, a, b)	same_key(a, b)
-#define SH_SCOPE		static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-static struct
-{
-	MemoryContext context;		/* of all below; reset at the end */
-	ChangedEntity *entities;
-	ChangedKey **key;			/* in order of arrival */
-	int			nkeys;
-	int			room;
-	key_index_hash *index;		/* NULL while the set is small */
-	bool		database;		/* everything in the database */
-	bool		forget_database;	/* the extension goes: free the database's slots */
-	Oid			dropped_database;	/* by DROP DATABASE */
-	bool		late;			/* lower when the locks are released */
-	bool		raised;			/* PRE_COMMIT has passed */
-	bool		committed;		/* waiting for the locks' release */
-	bool		prepared;		/* PRE_PREPARE has passed: nothing may be added */
-} set;
 
 /* Raised stripes; the array outlives transactions. */
 static FenceStripe **raised = NULL;
 static int	nraised = 0;
 static int	raised_room = 0;
-
-static bool
-set_is_empty(void)
-{
-	return set.entities == NULL && !set.database && !OidIsValid(set.dropped_database);
-}
-
-static void
-set_reset(void)
-{
-	if (set.context)
-		MemoryContextReset(set.context);
-	set.entities = NULL;
-	set.key = NULL;
-	set.nkeys = set.room = 0;
-	set.index = NULL;
-	set.forget_database = false;
-	set.dropped_database = InvalidOid;
-	set.database = set.late = set.raised = set.committed = set.prepared = false;
-}
 
 /* ---------- raising and lowering ---------- */
 
@@ -172,64 +87,147 @@ raise_keys(void)
 {
 	uint8	   *seen;
 
-	if (set.nkeys == 1 && !set.key[0]->entity->whole)
-		raise_stripe(fence_key_stripe(set.key[0]->hash));
-	if (set.nkeys <= 1)
+	if (change_set.nkeys == 1 && !change_set.key[0]->entity->whole)
+		raise_stripe(fence_key_stripe(change_set.key[0]->hash));
+	if (change_set.nkeys <= 1)
 		return;
-	seen = MemoryContextAllocZero(set.context, ck_fence_stripes / 8 + 1);
-	raised_reserve(Min(set.nkeys, ck_fence_stripes));
-	for (int i = 0; i < set.nkeys; i++)
+	seen = MemoryContextAllocZero(change_set.context, ck_fence_stripes / 8 + 1);
+	raised_reserve(Min(change_set.nkeys, ck_fence_stripes));
+	for (int i = 0; i < change_set.nkeys; i++)
 	{
-		uint32		stripe = fence_key_index(set.key[i]->hash);
+		uint32		stripe = fence_key_index(change_set.key[i]->hash);
 
-		if (set.key[i]->entity->whole || (seen[stripe / 8] & (1 << (stripe % 8))) != 0)
+		if (change_set.key[i]->entity->whole || (seen[stripe / 8] & (1 << (stripe % 8))) != 0)
 			continue;
 		seen[stripe / 8] |= 1 << (stripe % 8);
-		raise_stripe(fence_key_stripe(set.key[i]->hash));
+		raise_stripe(fence_key_stripe(change_set.key[i]->hash));
 	}
+}
+
+/* ---------- the change record ---------- */
+
+/* Sections for the keys of an entity, under each of its names. */
+static void
+record_keys_of(RecordWriter *writer, ChangedEntity *entity)
+{
+	for (ChangedTarget *target = entity->targets; target; target = target->next)
+	{
+		record_section(writer, RECORD_KEYS, target->servers, target->nservers, target->name);
+		for (int i = 0; i < change_set.nkeys; i++)
+		{
+			if (change_set.key[i]->entity == entity)
+				record_key(writer, change_set.key[i]->text, change_set.key[i]->len);
+		}
+	}
+}
+
+static void
+record_whole(RecordWriter *writer, ChangedEntity *entity)
+{
+	for (ChangedTarget *target = entity->targets; target; target = target->next)
+		record_section(writer, RECORD_ENTITY, target->servers, target->nservers, target->name);
+}
+
+/* Write what senders have to know; nothing if no server is concerned. */
+static void
+write_record(void)
+{
+	RecordWriter writer;
+	MemoryContext old = MemoryContextSwitchTo(change_set.context ? change_set.context : CurrentMemoryContext);
+
+	record_begin(&writer);
+	if (change_set.database && catalog_has_servers())
+		record_section(&writer, RECORD_DATABASE, NULL, 0, "");
+	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
+	{
+		if (entity->targets == NULL)
+			continue;
+		if (entity->whole)
+			record_whole(&writer, entity);
+		else if (entity->keys > 0)
+			record_keys_of(&writer, entity);
+	}
+	if (record_end(&writer) != InvalidXLogRecPtr)
+		change_set.recorded = true;
+	MemoryContextSwitchTo(old);
+}
+
+/* A change after PRE_COMMIT gets a record of its own. */
+static void
+write_late_record(ChangedEntity *entity, ChangedKey *key)
+{
+	RecordWriter writer;
+
+	if (entity->targets == NULL)
+		return;
+	record_begin(&writer);
+	for (ChangedTarget *target = entity->targets; target; target = target->next)
+	{
+		record_section(&writer, key ? RECORD_KEYS : RECORD_ENTITY, target->servers,
+					   target->nservers, target->name);
+		if (key)
+			record_key(&writer, key->text, key->len);
+	}
+	record_end(&writer);
+	change_set.recorded = true;
+}
+
+static void
+write_late_database_record(void)
+{
+	RecordWriter writer;
+
+	if (!catalog_has_servers())
+		return;
+	record_begin(&writer);
+	record_section(&writer, RECORD_DATABASE, NULL, 0, "");
+	record_end(&writer);
+	change_set.recorded = true;
 }
 
 /* PRE_COMMIT: the last step that may fail. */
 static void
 raise_all(void)
 {
-	if (set.raised)
+	if (change_set.raised)
 		return;
-	if (set_is_empty())
+	if (change_set_is_empty())
 	{
-		set.raised = true;		/* what comes now comes late */
+		change_set.raised = true;		/* what comes now comes late */
 		return;
 	}
 	CK_STOP("pre-commit");
 	if (shmem_ready() && CK_GUARD("change-raise"))
 	{
 		raise_keys();
-		for (ChangedEntity *entity = set.entities; entity; entity = entity->next)
+		for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
 		{
 			if (entity->whole)
 				raise_entity(entity);
 		}
-		if (set.database)
+		if (change_set.database)
 			raise_stripe(fence_database_stripe(MyDatabaseId));
-		if (OidIsValid(set.dropped_database))
-			raise_stripe(fence_database_stripe(set.dropped_database));
+		if (OidIsValid(change_set.dropped_database))
+			raise_stripe(fence_database_stripe(change_set.dropped_database));
 	}
-	set.raised = true;
+	change_set.raised = true;
 	CK_STOP("raised");
+	write_record();
+	CK_STOP("recorded");
 }
 
 static void
 lower_all(bool committed)
 {
 	while (nraised > 0)
-		fence_lower(raised[--nraised], committed);
+		fence_lower(raised[--nraised], committed, change_set.end);
 }
 
 /* Counters of what this commit invalidates. */
 static void
 count_invalidations(void)
 {
-	for (ChangedEntity *entity = set.entities; entity; entity = entity->next)
+	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
 	{
 		int			slot = slot_find(MyDatabaseId, entity->relid);
 
@@ -249,9 +247,9 @@ remove_committed(void)
 	CK_STOP("committed");
 	if (!CK_GUARD("visible-removal"))
 		return;
-	for (int i = 0; i < set.nkeys; i++)
+	for (int i = 0; i < change_set.nkeys; i++)
 	{
-		ChangedKey *key = set.key[i];
+		ChangedKey *key = change_set.key[i];
 
 		if (!key->entity->whole)
 			local_remove(MyDatabaseId, key->entity->relid, key->hash, key->text, key->len);
@@ -261,113 +259,30 @@ remove_committed(void)
 static void
 finish_commit(void)
 {
+	bool		servers_changed = change_set.servers;
+	bool		databases_changed = change_set.databases;
+
 	lower_all(true);
-	for (ChangedEntity *entity = set.entities; entity; entity = entity->next)
+	if (change_set.end != InvalidXLogRecPtr && shmem_ready())
+		servers_committed(change_set.end);
+	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
 	{
 		if (entity->forget && entity->whole)
 			slot_free(MyDatabaseId, entity->relid);
 	}
-	if (set.forget_database)
+	if (change_set.forget_database)
 		slots_free_database(MyDatabaseId);
-	if (OidIsValid(set.dropped_database))
-		slots_free_database(set.dropped_database);
-	set_reset();
+	if (OidIsValid(change_set.dropped_database))
+		slots_free_database(change_set.dropped_database);
+	change_set_reset();
+	if (shmem_ready() && databases_changed)
+		servers_request_scan(InvalidOid);
+	else if (shmem_ready() && servers_changed)
+		servers_request_scan(MyDatabaseId);
 	CK_STOP("lowered");
 }
 
 /* ---------- collecting ---------- */
-
-static MemoryContext
-set_context(void)
-{
-	if (set.context == NULL)
-		set.context = AllocSetContextCreate(TopMemoryContext, "cachekit change set",
-											ALLOCSET_DEFAULT_SIZES);
-	return set.context;
-}
-
-static ChangedEntity *
-find_entity(Oid relid)
-{
-	for (ChangedEntity *entity = set.entities; entity; entity = entity->next)
-	{
-		if (entity->relid == relid)
-			return entity;
-	}
-	return NULL;
-}
-
-static ChangedEntity *
-obtain_entity(Oid relid)
-{
-	ChangedEntity *entity = find_entity(relid);
-
-	if (entity == NULL)
-	{
-		entity = MemoryContextAllocZero(set_context(), sizeof(ChangedEntity));
-		entity->relid = relid;
-		entity->next = set.entities;
-		set.entities = entity;
-	}
-	return entity;
-}
-
-static ChangedKey *
-find_key(const ChangedKey *key)
-{
-	if (set.index)
-	{
-		KeyIndexEntry *entry = key_index_lookup(set.index, unconstify(ChangedKey *, key));
-
-		return entry ? entry->key : NULL;
-	}
-	for (int i = 0; i < set.nkeys; i++)
-	{
-		if (same_key(set.key[i], key))
-			return set.key[i];
-	}
-	return NULL;
-}
-
-static void
-index_key(ChangedKey *key)
-{
-	bool		found;
-
-	(void) key_index_insert(set.index, key, &found);
-}
-
-static void
-append_key(ChangedKey *key)
-{
-	if (set.nkeys == set.room)
-	{
-		int			room = Max(SMALL_SET, set.room * 2);
-
-		set.key = set.key ? repalloc_huge(set.key, sizeof(ChangedKey *) * room)
-			: MemoryContextAlloc(set_context(), sizeof(ChangedKey *) * room);
-		set.room = room;
-	}
-	set.key[set.nkeys++] = key;
-	key->entity->keys++;
-	if (set.index == NULL && set.nkeys > SMALL_SET)
-	{
-		set.index = key_index_create(set_context(), 256, NULL);
-		for (int i = 0; i < set.nkeys; i++)
-			index_key(set.key[i]);
-	}
-	else if (set.index)
-		index_key(key);
-}
-
-static void
-make_whole(ChangedEntity *entity)
-{
-	if (entity->whole)
-		return;
-	entity->whole = true;
-	entity->whole_since = GetCurrentSubTransactionId();
-}
 
 static void
 refuse_prepare(void)
@@ -383,23 +298,24 @@ refuse_prepare(void)
 static bool
 is_late_change(void)
 {
-	return set.raised && shmem_ready() && CK_GUARD("late-change");
+	return change_set.raised && shmem_ready() && CK_GUARD("late-change");
 }
 
 void
 changes_add_key(Entity *entity, const KeyText *key)
 {
-	ChangedEntity *changed = find_entity(entity->relid);
+	ChangedEntity *changed = change_set_find(entity->relid);
 	ChangedKey *new;
 	char		buffer[offsetof(ChangedKey, text) + KEY_MAX_NAMED + 1];
 	Size		size = offsetof(ChangedKey, text) + key->len;
 
-	if (set.prepared)
+	if (change_set.prepared)
 		refuse_prepare();
 	if (changed && changed->whole)
 		return;
 	if (changed == NULL)
-		changed = obtain_entity(entity->relid);
+		changed = change_set_obtain(entity->relid);
+	change_set_add_target(changed, entity->encoded_name, entity->servers, entity->nservers);
 	new = (ChangedKey *) buffer;
 	new->entity = changed;
 	new->subid = GetCurrentSubTransactionId();
@@ -408,147 +324,140 @@ changes_add_key(Entity *entity, const KeyText *key)
 		hash_bytes_extended((const unsigned char *) key->text, key->len, entity->relid);
 	new->len = key->len;
 	memcpy(new->text, key->text, key->len);
-	if (find_key(new))
+	if (change_set_find_key(new))
 		return;
 
 	if (changed->keys >= ck_max_changed_keys)
 	{
 		/* cannot be undone by ROLLBACK TO: the keys are no longer collected */
-		make_whole(changed);
+		change_set_make_whole(changed);
 		changed->overflowed = true;
 		if (is_late_change())
+		{
 			raise_entity(changed);
+			write_late_record(changed, NULL);
+		}
 		return;
 	}
-	append_key(memcpy(MemoryContextAlloc(set_context(), size), new, size));
+	change_set_append(memcpy(MemoryContextAlloc(change_set_context(), size), new, size));
 	if (is_late_change())
+	{
 		raise_stripe(fence_key_stripe(new->hash));
+		write_late_record(changed, new);
+	}
+}
+
+/* The name and the servers that the catalog has for an entity now. */
+static void
+add_catalog_target(ChangedEntity *changed)
+{
+	EntityRow	row;
+	Oid			servers[RECORD_MAX_SERVERS];
+	int			n = 0;
+	ListCell   *cell;
+
+	if (!catalog_read(changed->relid, &row))
+		return;
+	foreach(cell, row.servers)
+	{
+		Oid			server = get_foreign_server_oid(lfirst(cell), true);
+
+		if (OidIsValid(server) && n < RECORD_MAX_SERVERS)
+			servers[n++] = server;
+	}
+	change_set_add_target(changed, key_percent_encode(row.name, strlen(row.name)), servers, n);
 }
 
 void
 changes_add_entity(Oid relid, bool settings)
 {
-	ChangedEntity *entity = obtain_entity(relid);
+	ChangedEntity *entity = change_set_obtain(relid);
 	bool		more = !entity->whole || (settings && !entity->settings);
 
-	if (set.prepared)
+	if (change_set.prepared)
 		refuse_prepare();
-	make_whole(entity);
+	add_catalog_target(entity);
+	change_set_make_whole(entity);
 	entity->settings |= settings;
-	set.late |= settings;
+	change_set.late |= settings;
 	if (more && is_late_change())
+	{
 		raise_entity(entity);
+		write_late_record(entity, NULL);
+	}
 }
 
 void
 changes_add_database(void)
 {
-	bool		more = !set.database;
+	bool		more = !change_set.database;
 
-	if (set.prepared)
+	if (change_set.prepared)
 		refuse_prepare();
-	set.database = true;
-	set.late = true;
+	change_set.database = true;
+	change_set.late = true;
 	if (more && is_late_change())
+	{
 		raise_stripe(fence_database_stripe(MyDatabaseId));
+		write_late_database_record();
+	}
+}
+
+void
+changes_add_servers(void)
+{
+	change_set.servers = true;
+}
+
+void
+changes_add_databases(void)
+{
+	change_set.databases = true;
 }
 
 void
 changes_forget_database(void)
 {
 	changes_add_database();
-	set.forget_database = true;
+	change_set.forget_database = true;
 }
 
 void
 changes_drop_database(Oid dboid)
 {
-	set.dropped_database = dboid;
+	change_set.dropped_database = dboid;
+	change_set.databases = true;
 }
 
 void
 changes_forget_entity(Oid relid)
 {
 	changes_add_entity(relid, true);
-	find_entity(relid)->forget = true;
-}
-
-bool
-changes_include(Oid relid, uint64 hash, const KeyText *key)
-{
-	ChangedEntity *entity = find_entity(relid);
-	char		buffer[offsetof(ChangedKey, text) + KEY_MAX_NAMED + 1];
-	ChangedKey *probe = (ChangedKey *) buffer;
-
-	if (set.database)
-		return true;
-	if (entity == NULL)
-		return false;
-	if (entity->whole)
-		return true;
-	probe->entity = entity;
-	probe->hash = hash;
-	probe->len = key->len;
-	memcpy(probe->text, key->text, key->len);
-	return find_key(probe) != NULL;
-}
-
-bool
-changes_include_entity(Oid relid)
-{
-	ChangedEntity *entity = find_entity(relid);
-
-	return entity != NULL && entity->whole;
+	change_set_find(relid)->forget = true;
 }
 
 /* ---------- the transaction's end ---------- */
-
-/*
- * ROLLBACK TO: forget what the aborted subtransaction and its children added.
- * DDL, and an overflow, stay: more is invalidated than need be.
- */
-static void
-undo_subtransaction(SubTransactionId subid)
-{
-	if (!CK_GUARD("subxact-abort"))
-		return;
-	while (set.nkeys > 0 && set.key[set.nkeys - 1]->subid >= subid)
-	{
-		ChangedKey *key = set.key[--set.nkeys];
-
-		if (set.index)
-			key_index_delete(set.index, key);
-		key->entity->keys--;
-		pfree(key);
-	}
-	for (ChangedEntity *entity = set.entities; entity; entity = entity->next)
-	{
-		if (entity->whole && entity->whole_since >= subid &&
-			!entity->settings && !entity->overflowed)
-			entity->whole = false;
-	}
-}
 
 static void
 subtransaction_callback(SubXactEvent event, SubTransactionId subid,
 						SubTransactionId parent, void *arg)
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB && !set_is_empty() && !set.raised)
-		undo_subtransaction(subid);
+	if (event == SUBXACT_EVENT_ABORT_SUB && !change_set_is_empty() && !change_set.raised)
+		change_set_undo(subid);
 }
 
 /* Is there anything that a PREPARE would lose?  Not DDL where nothing is attached. */
 static bool
 something_changed(void)
 {
-	if (set.nkeys > 0 || OidIsValid(set.dropped_database))
+	if (change_set.nkeys > 0 || OidIsValid(change_set.dropped_database))
 		return true;
-	for (ChangedEntity *entity = set.entities; entity; entity = entity->next)
+	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
 	{
 		if (entity->whole)
 			return true;
 	}
-	return set.database && catalog_relations() != NIL;
+	return change_set.database && catalog_relations() != NIL;
 }
 
 static void
@@ -560,41 +469,43 @@ transaction_callback(XactEvent event, void *arg)
 			raise_all();
 			break;
 		case XACT_EVENT_COMMIT:
-			if (!set_is_empty())
+			if (!change_set_is_empty())
 			{
+				/* XactLastRecEnd is cleared by now; without a record no sender comes this far */
+				change_set.end = change_set.recorded ? XactLastCommitEnd : InvalidXLogRecPtr;
 				if (shmem_ready())
 				{
 					remove_committed();
 					count_invalidations();
 				}
-				if (set.late && CK_GUARD("late-lower"))
+				if (change_set.late && CK_GUARD("late-lower"))
 				{
 					/* locks are released before: who waited for one sees a change */
 					for (int i = 0; i < nraised; i++)
 						fence_count(raised[i]);
-					set.committed = true;	/* release_callback() goes on */
+					change_set.committed = true;	/* release_callback() goes on */
 				}
 				else
 					finish_commit();
 			}
 			else
-				set_reset();
+				change_set_reset();
 			flight_end();
 			entity_end_transaction(true);
 			break;
 		case XACT_EVENT_ABORT:
 			lower_all(false);
-			set_reset();
+			change_set_reset();
 			flight_end();
 			entity_end_transaction(false);
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			if (something_changed())
 				refuse_prepare();
-			set.prepared = true;
+			change_set.prepared = true;
 			break;
 		case XACT_EVENT_PREPARE:
-			set_reset();
+			change_set_reset();
 			flight_end();
 			entity_end_transaction(true);
 			break;
@@ -607,7 +518,7 @@ transaction_callback(XactEvent event, void *arg)
 static void
 release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
 {
-	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && is_top_level && is_commit && set.committed)
+	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && is_top_level && is_commit && change_set.committed)
 	{
 		CK_STOP("unlocked");
 		finish_commit();

@@ -38,6 +38,12 @@ extern void changes_add_entity(Oid relid, bool settings);
 /* Add everything in the database: DDL whose reach is not known. */
 extern void changes_add_database(void);
 
+/* Cache servers, or their options, have changed. */
+extern void changes_add_servers(void);
+
+/* Databases come, go, or are changed: their cache servers do, too. */
+extern void changes_add_databases(void);
+
 /* The entity is no more: give up its slot once this transaction commits. */
 extern void changes_forget_entity(Oid relid);
 

@@ -31,6 +31,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -61,11 +62,15 @@ extern int no_such_variable
 	pg_class_ownercheck(relid, roleid)
 #define compat_schema_usage(nspid, roleid) \
 	(pg_namespace_aclcheck(nspid, roleid, ACL_USAGE) == ACLCHECK_OK)
+#define compat_server_usage(serverid, roleid) \
+	(pg_foreign_server_aclcheck(serverid, roleid, ACL_USAGE) == ACLCHECK_OK)
 #else
 #define compat_owns_relation(relid, roleid) \
 	object_ownercheck(RelationRelationId, relid, roleid)
 #define compat_schema_usage(nspid, roleid) \
 	(object_aclcheck(NamespaceRelationId, nspid, roleid, ACL_USAGE) == ACLCHECK_OK)
+#define compat_server_usage(serverid, roleid) \
+	(object_aclcheck(ForeignServerRelationId, serverid, roleid, ACL_USAGE) == ACLCHECK_OK)
 #endif
 
 /* A small number that differs between the backends of a cluster. */
@@ -73,6 +78,31 @@ extern int no_such_variable
 #define compat_proc_number()	((uint32) MyBackendId)
 #else
 #define compat_proc_number()	((uint32) MyProcNumber)
+#endif
+
+/* This backend's number among at most MaxBackends, from 0. */
+#if PG_VERSION_NUM < 170000
+#define compat_backend_index()	((int) MyBackendId - 1)
+#else
+#define compat_backend_index()	((int) MyProcNumber)
+#endif
+
+/* Logical messages can be flushed by the call since 17. */
+#if PG_VERSION_NUM < 170000
+#define compat_log_message(prefix, message, size, transactional) \
+	LogLogicalMessage(prefix, message, size, transactional)
+#else
+#define compat_log_message(prefix, message, size, transactional) \
+	LogLogicalMessage(prefix, message, size, transactional, false)
+#endif
+
+/* Creating a slot got more arguments in 17 (failover, synced); needs replication/slot.h. */
+#if PG_VERSION_NUM < 170000
+#define compat_create_physical_slot(name) \
+	ReplicationSlotCreate(name, false, RS_PERSISTENT, false)
+#else
+#define compat_create_physical_slot(name) \
+	ReplicationSlotCreate(name, false, RS_PERSISTENT, false, false, false)
 #endif
 
 /* Extensions name their own wait events since 17. */

@@ -31,14 +31,17 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "foreign/foreign.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -51,6 +54,7 @@
 
 static ProcessUtility_hook_type previous_utility = NULL;
 static object_access_hook_type previous_access = NULL;
+static bool dropping_cascade = false;	/* the command says CASCADE, or implies it */
 
 /* ---------- what a command reaches ---------- */
 
@@ -145,6 +149,12 @@ note_rename(RenameStmt *stmt)
 		case OBJECT_RULE:
 			note_named(stmt->relation);
 			break;
+		case OBJECT_FOREIGN_SERVER:
+		case OBJECT_FDW:
+			changes_add_servers();
+			break;
+		case OBJECT_DATABASE:
+			break;
 		default:
 
 			/*
@@ -222,7 +232,6 @@ is_harmless(Node *stmt)
 		case T_RuleStmt:
 		case T_ViewStmt:
 		case T_DropStmt:		/* the object access hook sees what goes */
-		case T_DropOwnedStmt:
 		case T_AlterObjectDependsStmt:
 			return true;
 		default:
@@ -247,6 +256,25 @@ note_command(Node *stmt)
 		case T_CreateStmt:
 			foreach(cell, ((CreateStmt *) stmt)->inhRelations)
 				note_named(lfirst_node(RangeVar, cell));
+			break;
+		case T_CreateForeignServerStmt:
+		case T_AlterForeignServerStmt:
+		case T_CreateUserMappingStmt:
+		case T_AlterUserMappingStmt:
+		case T_DropUserMappingStmt:
+			changes_add_servers();
+			break;
+		case T_AlterOwnerStmt:
+			changes_add_servers();
+			if (((AlterOwnerStmt *) stmt)->objectType != OBJECT_FOREIGN_SERVER)
+				changes_add_database();
+			break;
+		case T_ReassignOwnedStmt:
+			changes_add_servers();
+			changes_add_database();
+			break;
+		case T_DropOwnedStmt:	/* the object access hook sees what else goes */
+			changes_add_servers();
 			break;
 		case T_CreateTrigStmt:	/* OR REPLACE may replace one of ours */
 			note_named(((CreateTrigStmt *) stmt)->relation);
@@ -276,6 +304,13 @@ is_ddl(Node *stmt)
 		GetCommandLogLevel(stmt) == LOGSTMT_DDL && catalog_exists();
 }
 
+static bool
+is_about_databases(Node *stmt)
+{
+	return IsA(stmt, CreatedbStmt) || IsA(stmt, AlterDatabaseStmt) || IsA(stmt, DropdbStmt) ||
+		(IsA(stmt, RenameStmt) && ((RenameStmt *) stmt)->renameType == OBJECT_DATABASE);
+}
+
 static void
 utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			 ProcessUtilityContext context, ParamListInfo params,
@@ -284,11 +319,17 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	Node	   *stmt = pstmt->utilityStmt;
 	bool		ddl = CK_GUARD("ddl-hooks") && is_ddl(stmt);
 
+	/* whatever this database has, others may have cache servers */
+	if (is_about_databases(stmt) && IsTransactionState())
+		changes_add_databases();
 	if (ddl)
 	{
 		/* the command may change its own parse tree */
 		stmt = copyObject(stmt);
 		note_command(stmt);
+		dropping_cascade = !IsA(stmt, DropStmt) ||
+			((DropStmt *) stmt)->behavior == DROP_CASCADE ||
+			((DropStmt *) stmt)->removeType == OBJECT_EXTENSION;
 	}
 	if (previous_utility)
 		previous_utility(pstmt, query, read_only_tree, context, params, environment, dest,
@@ -348,6 +389,31 @@ check_column_drop(Oid relid, AttrNumber attnum)
 				 errhint("Attach the relation with other columns, or detach it, first.")));
 }
 
+/* A server that entities use goes only by CASCADE; then they go on without it. */
+static void
+note_server_drop(Oid serverid)
+{
+	char	   *name = GetForeignServer(serverid)->servername;
+	ListCell   *cell;
+
+	changes_add_servers();
+	foreach(cell, catalog_relations())
+	{
+		EntityRow	row;
+
+		if (!catalog_read(lfirst_oid(cell), &row) || !catalog_names_have(row.servers, name))
+			continue;
+		if (!dropping_cascade)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("cannot drop server \"%s\" because cachekit entity \"%s\" uses it",
+							name, row.name),
+					 errhint("Use DROP ... CASCADE to drop it and leave the entities without it, or change them with cachekit.attach(..., servers => ...).")));
+		changes_add_entity(row.relid, true);
+		mend_remember_server_drop();
+	}
+}
+
 static void
 note_drop(Oid class, Oid object, int column)
 {
@@ -367,6 +433,8 @@ note_drop(Oid class, Oid object, int column)
 			}
 		}
 	}
+	else if (class == ForeignServerRelationId)
+		note_server_drop(object);
 	else if (class == TriggerRelationId)
 		note_relation(relation_of_trigger(object));
 	else if (class == CastRelationId)
@@ -391,10 +459,14 @@ access_hook(ObjectAccessType access, Oid class, Oid object, int column, void *ar
 		char	   *name = get_extension_name(object);
 
 		if (name && strcmp(name, "cachekit") == 0)
+		{
 			changes_forget_database();
+			changes_add_servers();
+		}
 	}
 	else if (access == OAT_DROP &&
-			 (class == RelationRelationId || class == TriggerRelationId || class == CastRelationId))
+			 (class == RelationRelationId || class == TriggerRelationId ||
+			  class == CastRelationId || class == ForeignServerRelationId))
 	{
 		if (catalog_exists())
 			note_drop(class, object, column);

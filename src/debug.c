@@ -27,6 +27,15 @@ static const char *const guard_names[] = {
 	"accept-invalidations",		/* between token and snapshot (row 14) */
 	"attach-refusals",			/* unlogged, inherited, … (row 8) */
 	"change-raise",				/* raise before commit */
+	"feed-read",				/* not a guard: a sender that is behind */
+	"marker-write",				/* not a guard: a marker that is not acknowledged */
+	"fill-marker",				/* fill under an acknowledged marker (row 4) */
+	"fill-token",				/* a fill's words are checked when it is sent */
+	"marker-check",				/* flush unless the marker fits (row 9) */
+	"owner-nonce",				/* another writer is a fault (rows 6, 10) */
+	"read-marker",				/* reads check marker and owner (row 10) */
+	"read-position",			/* a read's location is checked (row 11) */
+	"visibility-wait",			/* send what is visible only */
 	"ddl-hooks",				/* utility and object access hooks (row 24) */
 	"isolation",				/* REPEATABLE READ reads its table */
 	"key-types",				/* types with one text form only (row 3) */
@@ -47,6 +56,12 @@ static const char *const guard_names[] = {
 	"subxact-abort",			/* ROLLBACK TO forgets its changes */
 	"trigger-base",				/* triggers of strangers (row 25) */
 	"visible-removal",			/* COMMIT removes from the local tier */
+	"flush-barrier",			/* no fill in flight when a flush starts (row 13) */
+	"flush-beside",				/* the position passes a flush (row 26) */
+	"horizon",					/* a recent xmin for the visibility wait (row 20) */
+	"readable",					/* a server is read once it is ready (row 16) */
+	"restart-point",			/* held back by what is not finished (row 5) */
+	"subxacts",					/* a commit settles its subtransactions (row 22) */
 	NULL
 };
 
@@ -55,7 +70,8 @@ static const char *const step_names[] = {
 	"load-snapshot",			/* snapshot taken, nothing read yet */
 	"load-done",				/* document loaded, not stored */
 	"pre-commit",				/* changes known, fences not raised */
-	"raised",					/* fences raised, not committed */
+	"raised",					/* fences raised, no record yet */
+	"recorded",					/* record written, not committed */
 	"committed",				/* visible, fences still raised */
 	"lowered",					/* fences lowered */
 	"unlocked",					/* locks released, DDL not lowered yet */

@@ -16,6 +16,7 @@
 #include "compat.h"
 
 #include "catalog/partition.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -105,11 +106,20 @@ namespace_callback(Datum arg, int cacheid, uint32 hash)
 	}
 }
 
+/* Servers come, go and are renamed: entities know them by OID. */
+static void
+server_callback(Datum arg, int cacheid, uint32 hash)
+{
+	messages++;
+	invalidate_if(InvalidOid, true);
+}
+
 void
 entity_install_callbacks(void)
 {
 	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, namespace_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_callback, (Datum) 0);
 }
 
 /* Changes whenever any copy has become old; for what others derive from one. */

@@ -33,6 +33,9 @@ typedef struct Entity
 	int64		ttl;			/* us, or TTL_* */
 	int64		negative_ttl;	/* us; 0: absent rows are not cached */
 	bool		local;			/* uses the local tier */
+	char	   *encoded_name;	/* as in cache keys */
+	int			nservers;		/* cache servers, the first usable one is read */
+	Oid		   *servers;
 	List	   *columns;		/* of char *: of the document; NIL: all */
 	List	   *members;		/* OIDs of the relations it is made of */
 	Oid			owner;			/* loads run as this role */

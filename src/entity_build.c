@@ -13,6 +13,7 @@
 
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
+#include "foreign/foreign.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -24,6 +25,7 @@
 #include "debug.h"
 #include "entity.h"
 #include "members.h"
+#include "record.h"
 #include "ttl.h"
 
 /* Fill in the key's columns; NULL, or what is wrong with them. */
@@ -120,19 +122,6 @@ type_names_objects(Oid type)
 	return false;
 }
 
-static bool
-has_name(List *names, const char *name)
-{
-	ListCell   *cell;
-
-	foreach(cell, names)
-	{
-		if (strcmp(lfirst(cell), name) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* Is there a column in the document that may change without a change of the row? */
 static char *
 columns_problem(Oid relid, List *columns)
@@ -147,7 +136,7 @@ columns_problem(Oid relid, List *columns)
 			return NULL;
 		att = *(Form_pg_attribute) GETSTRUCT(tuple);
 		ReleaseSysCache(tuple);
-		if (!att.attisdropped && (columns == NIL || has_name(columns, NameStr(att.attname))) &&
+		if (!att.attisdropped && (columns == NIL || catalog_names_have(columns, NameStr(att.attname))) &&
 			type_names_objects(att.atttypid))
 			return psprintf("column \"%s\" shows names of objects, which change without a change of the row",
 							NameStr(att.attname));
@@ -163,6 +152,7 @@ entity_build(Oid relid, int slot, uint64 settings_word)
 	Entity	   *entity = palloc0(sizeof(Entity));
 	uint64		messages_before = entity_messages();
 	EntityRow	row;
+	ListCell   *cell;
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 
 	if (!HeapTupleIsValid(tuple) || !catalog_read(relid, &row))
@@ -180,6 +170,15 @@ entity_build(Oid relid, int slot, uint64 settings_word)
 	entity->negative_ttl = ttl_microseconds(row.negative_ttl, 0);
 	entity->local = row.local;
 	entity->columns = row.columns;
+	entity->encoded_name = key_percent_encode(row.name, strlen(row.name));
+	entity->servers = palloc(sizeof(Oid) * (list_length(row.servers) + 1));
+	foreach(cell, row.servers)
+	{
+		Oid			server = get_foreign_server_oid(lfirst(cell), true);
+
+		if (OidIsValid(server) && entity->nservers < RECORD_MAX_SERVERS)
+			entity->servers[entity->nservers++] = server;
+	}
 	entity->owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	entity->schema = ((Form_pg_class) GETSTRUCT(tuple))->relnamespace;
 	entity->schema_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(entity->schema));

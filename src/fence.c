@@ -51,9 +51,9 @@ fence_shmem_init(void)
 				 errmsg("could not generate a random seed for cachekit")));
 	fence->mask = ck_fence_stripes - 1;
 	for (int i = 0; i < FENCE_DATABASE_STRIPES; i++)
-		pg_atomic_init_u64(&fence->database[i].word, 0);
+		fence_init(&fence->database[i]);
 	for (int i = 0; i < ck_fence_stripes; i++)
-		pg_atomic_init_u64(&fence->key[i].word, 0);
+		fence_init(&fence->key[i]);
 }
 
 /* The hash of a key; it places the key in a stripe and in the local tier. */
@@ -86,6 +86,13 @@ fence_database_stripe(Oid dboid)
 }
 
 void
+fence_init(FenceStripe *stripe)
+{
+	pg_atomic_init_u64(&stripe->word, 0);
+	pg_atomic_init_u64(&stripe->last_change, 0);
+}
+
+void
 fence_raise(FenceStripe *stripe)
 {
 	(void) pg_atomic_fetch_add_u64(&stripe->word, 1);
@@ -94,11 +101,20 @@ fence_raise(FenceStripe *stripe)
 /*
  * Lower a stripe that this transaction raised.  A commit counts a generation
  * in the same addition; an abort leaves the word as it was before, so that a
- * load that overlapped it may still be stored: nothing has changed.
+ * load that overlapped it may still be stored: nothing has changed.  `end` is
+ * the end of the commit record, or 0 if there was no change record.
  */
 void
-fence_lower(FenceStripe *stripe, bool committed)
+fence_lower(FenceStripe *stripe, bool committed, XLogRecPtr end)
 {
+	if (committed && end != InvalidXLogRecPtr)
+	{
+		uint64		seen = pg_atomic_read_u64(&stripe->last_change);
+
+		while (seen < end &&
+			   !pg_atomic_compare_exchange_u64(&stripe->last_change, &seen, end))
+			;
+	}
 	if (committed && CK_GUARD("lower-generation"))
 		(void) pg_atomic_fetch_add_u64(&stripe->word, FENCE_GENERATION_ONE - 1);
 	else
@@ -168,4 +184,15 @@ bool
 fence_moved(const FenceScope *scope, const FenceToken *token, FencePart part)
 {
 	return pg_atomic_read_u64(&scope->part[part]->word) != token->word[part];
+}
+
+/* The location that a server must have come to, to know of every change in the scope. */
+XLogRecPtr
+fence_last_change(const FenceScope *scope)
+{
+	XLogRecPtr	last = InvalidXLogRecPtr;
+
+	for (int i = 0; i < FENCE_PARTS; i++)
+		last = Max(last, pg_atomic_read_u64(&scope->part[i]->last_change));
+	return last;
 }

@@ -31,6 +31,7 @@
 #ifndef CACHEKIT_FENCE_H
 #define CACHEKIT_FENCE_H
 
+#include "access/xlogdefs.h"
 #include "port/atomics.h"
 
 #define FENCE_IN_FLIGHT_BITS	20
@@ -40,6 +41,7 @@
 typedef struct FenceStripe
 {
 	pg_atomic_uint64 word;		/* {generation:44, in_flight:20} */
+	pg_atomic_uint64 last_change;	/* end of the last commit with a change record */
 } FenceStripe;
 
 typedef enum FencePart
@@ -62,6 +64,13 @@ typedef struct FenceToken
 	uint64		word[FENCE_PARTS];
 } FenceToken;
 
+/*
+ * last_change is for cache servers: a server may answer for a key, or be filled
+ * with it, only when it has come as far as the last commit that changed it.  It
+ * is set before the lowering addition, and only by a transaction that wrote a
+ * change record: no sender would come as far as another's commit.
+ */
+
 extern Size fence_shmem_size(void);
 extern void fence_shmem_init(void);
 
@@ -72,11 +81,13 @@ extern FenceStripe *fence_database_stripe(Oid dboid);
 
 extern void fence_raise(FenceStripe *stripe);
 extern void fence_count(FenceStripe *stripe);
-extern void fence_lower(FenceStripe *stripe, bool committed);
+extern void fence_lower(FenceStripe *stripe, bool committed, XLogRecPtr end);
 
 extern bool fence_read(const FenceScope *scope, FenceToken *token);
 extern bool fence_in_flight(const FenceScope *scope);
 extern bool fence_holds(const FenceScope *scope, const FenceToken *token);
+extern XLogRecPtr fence_last_change(const FenceScope *scope);
+extern void fence_init(FenceStripe *stripe);
 extern bool fence_moved(const FenceScope *scope, const FenceToken *token, FencePart part);
 
 #endif							/* CACHEKIT_FENCE_H */

@@ -26,10 +26,13 @@
 
 #include "changes.h"
 #include "debug.h"
+#include "document.h"
 #include "fetch.h"
 #include "flight.h"
 #include "guc.h"
 #include "load.h"
+#include "requests.h"
+#include "servers.h"
 #include "shmem.h"
 #include "ttl.h"
 
@@ -174,6 +177,97 @@ store(Fetch *fetch, const FenceToken *token)
 	entity_count(entity, stored ? STAT_FILLS : STAT_FILLS_REFUSED, 1);
 }
 
+/* Hand what was loaded under the token to the entity's servers. */
+static void
+fill_servers(Fetch *fetch, const FenceToken *token)
+{
+	Entity	   *entity = fetch->entity;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz expiry = ttl_expiry(entity->ttl, now);
+	FillHead	head;
+	char	   *json;
+
+	if (fetch->document == NULL || VARSIZE(fetch->document) > ck_max_value_size ||
+		(TransactionIdIsValid(GetTopTransactionIdIfAny()) && CK_GUARD("own-xid")))
+		return;
+	head.hash = fetch->tier.hash;
+	head.slot = fetch->tier.slot;
+	head.relid = entity->relid;
+	head.token = *token;
+	head.ttl_ms = expiry == DT_NOEND ? 0 : Max(1, (expiry - now) / 1000);
+	head.len = snprintf(head.named_key, sizeof(head.named_key), "%s:%s", entity->encoded_name,
+						fetch->text.text);
+	json = document_to_text(fetch->document);
+	if (json == NULL)
+		entity_count(entity, STAT_FILLS_REFUSED, 1);
+	for (int i = 0; json && i < entity->nservers; i++)
+	{
+		int			place = server_find(entity->servers[i]);
+
+		if (place != NO_SERVER && server_is_readable(server_at(place)) &&
+			!request_fill(place, &head, json, strlen(json)))
+			server_count(server_at(place), SERVER_FILLS_DROPPED, 1);
+	}
+}
+
+/* Milliseconds that this call may still wait for others. */
+static long
+time_left(const Fetch *fetch)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, fetch->began);
+	return ck_fetch_timeout - (long) INSTR_TIME_GET_MILLISEC(now);
+}
+
+/*
+ * Ask the first usable server of the entity; true when that was the answer.
+ * A server is asked only while it is readable and nothing is in flight, and
+ * only if the marker that it has is as far as the last change of the key.
+ */
+static bool
+answer_by_server(Fetch *fetch)
+{
+	Entity	   *entity = fetch->entity;
+	FenceToken	token;
+
+	if (entity->nservers == 0 || !fence_read(&fetch->tier.scope, &token))
+		return false;
+	for (int i = 0; i < entity->nservers; i++)
+	{
+		int			place = server_find(entity->servers[i]);
+		XLogRecPtr	needed = fence_last_change(&fetch->tier.scope);
+		char		named[NAMED_KEY_SIZE];
+		char	   *text;
+		Size		bytes;
+
+		if (place == NO_SERVER || !server_is_readable(server_at(place)))
+			continue;
+		if (pg_atomic_read_u64(&server_at(place)->marked) < needed && CK_GUARD("read-position"))
+		{
+			pg_atomic_write_u32(&server_at(place)->marker_wanted, 1);
+			continue;
+		}
+		snprintf(named, sizeof(named), "%s:%s", entity->encoded_name, fetch->text.text);
+		if (request_read(place, named, strlen(named), needed, time_left(fetch), &text,
+						 &bytes) != READ_HIT)
+			return false;
+		fetch->document = document_from_text(text, bytes);
+		if (fetch->document == NULL)
+		{
+			entity_count(entity, STAT_ERRORS, 1);
+			return false;
+		}
+		entity_count(entity, STAT_SERVER_HITS, 1);
+		if (entity->local)
+			(void) local_store(&fetch->tier, &token, fetch->document,
+							   ttl_expiry(entity->ttl, GetCurrentTimestamp()));
+		return true;
+	}
+	return false;
+}
+
 /*
  * Read the table, and store the document if `strict` and nothing is in flight.
  * Not strict are transactions that read in a snapshot of their own, or their
@@ -225,6 +319,8 @@ load(Fetch *fetch, bool strict)
 				return OUTCOME_ENTITY_CHANGED;
 		}
 		store(fetch, &token);
+		if (fetch->entity->nservers > 0)
+			fill_servers(fetch, &token);
 	}
 	return OUTCOME_DONE;
 }
@@ -235,14 +331,10 @@ load_once(Fetch *fetch)
 {
 	Outcome		outcome;
 	LocalResult found;
-	instr_time	now;
 	volatile FlightResult flight = FLIGHT_ALONE;
 
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, fetch->began);
 	if (fetch->entity->local)
-		flight = flight_begin(fetch->tier.hash,
-							  ck_fetch_timeout - (long) INSTR_TIME_GET_MILLISEC(now));
+		flight = flight_begin(fetch->tier.hash, time_left(fetch));
 	if (flight == FLIGHT_LANDED)
 	{
 		entity_count(fetch->entity, STAT_WAITS, 1);
@@ -283,6 +375,8 @@ attempt(Fetch *fetch)
 		case FETCH_REFRESH:
 		case FETCH_FRESH:
 			if (answer_locally(fetch, &found))
+				return OUTCOME_DONE;
+			if (found == LOCAL_MISS && answer_by_server(fetch))
 				return OUTCOME_DONE;
 			if (found == LOCAL_MISS)
 				entity_count(entity, STAT_MISSES, 1);

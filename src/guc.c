@@ -29,6 +29,10 @@ int			ck_ttl_jitter = 10;
 int			ck_fetch_timeout = 50;
 int			ck_max_changed_keys = 100000;
 int			ck_max_value_size = 1024 * 1024;
+int			ck_fill_queue_memory = 16 * 1024;
+int			ck_wal_keep = 64;
+int			ck_max_wal_retention = 1024;
+int			ck_shutdown_timeout = 5000;
 
 static bool
 check_power_of_two(int *newval, void **extra, GucSource source)
@@ -52,6 +56,11 @@ define_shared_memory_settings(void)
 							"An entity beyond it reads its table; cachekit.health() says so.",
 							&ck_max_entities, 1000, 1, 1000000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("cachekit.fill_queue_memory",
+							"Shared memory for documents on their way to and from cache servers.",
+							"When it is exhausted, documents are not sent; nobody waits for it.",
+							&ck_fill_queue_memory, 16 * 1024, 1024, INT_MAX,
+							PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("cachekit.fence_stripes",
 							"Number of stripes that tell which keys are being changed.",
 							"A power of two. Keys that share a stripe cost each other a table read now and then, never a wrong answer.",
@@ -94,6 +103,21 @@ guc_define(void)
 							"Larger ones are read from the table each time.",
 							&ck_max_value_size, 1024 * 1024, 0, MaxAllocSize / 4,
 							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("cachekit.wal_keep",
+							"WAL that is kept behind what a cache server has acknowledged.",
+							"A cache that comes back with data no older than that goes on from there; an older one is flushed.",
+							&ck_wal_keep, 64, 0, INT_MAX / 2,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("cachekit.max_wal_retention",
+							"WAL that a cache server can hold back while it is away.",
+							"Beyond it the WAL is let go, and the server is flushed when it comes back.",
+							&ck_max_wal_retention, 1024, 1, INT_MAX / 2,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("cachekit.shutdown_timeout",
+							"Time that senders may take to send what is left when the server shuts down.",
+							"What is left after that is in the WAL, and is sent after the next start.",
+							&ck_shutdown_timeout, 5000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	debug_define_settings();
 	/* otherwise the settings above, in postgresql.conf, would be unknown ones */
 	if (process_shared_preload_libraries_in_progress)

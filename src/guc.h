@@ -17,6 +17,10 @@ extern int	ck_ttl_jitter;		/* percent of the TTL */
 extern int	ck_fetch_timeout;	/* ms that one call may wait for others */
 extern int	ck_max_changed_keys;	/* of an entity, in one transaction */
 extern int	ck_max_value_size;	/* bytes of a cached document */
+extern int	ck_fill_queue_memory;	/* kB of documents on their way */
+extern int	ck_wal_keep;		/* MB of WAL kept behind what is acknowledged */
+extern int	ck_max_wal_retention;	/* MB of WAL that a server may hold back */
+extern int	ck_shutdown_timeout;	/* ms that senders may take to end */
 
 extern void guc_define(void);
 

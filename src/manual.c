@@ -21,6 +21,9 @@
 #include "changes.h"
 #include "fetch.h"
 #include "guc.h"
+#include "options.h"
+#include "requests.h"
+#include "servers.h"
 #include "shmem.h"
 
 PG_FUNCTION_INFO_V1(ck_key);
@@ -58,20 +61,14 @@ key_arguments(FunctionCallInfo fcinfo, bool is_text, bool check_select, Entity *
 	return true;
 }
 
-/* The namespace of cache keys: the database's name. */
+/* The namespace of cache keys on a server, NULL: on none, so the database's name. */
 static char *
-default_namespace(void)
+namespace_on(ForeignServer *server)
 {
-	char	   *database = get_database_name(MyDatabaseId);
-	char	   *encoded = key_percent_encode(database, strlen(database));
+	ServerConfig config;
 
-	if (strlen(encoded) > KEY_MAX_NAMESPACE)
-		ereport(ERROR,
-				(errcode(ERRCODE_NAME_TOO_LONG),
-				 errmsg("the database's name is too long for a namespace"),
-				 errdetail("It takes %d bytes in a cache key; %d are allowed.",
-						   (int) strlen(encoded), KEY_MAX_NAMESPACE)));
-	return encoded;
+	options_read(server ? server->options : NIL, NIL, get_database_name(MyDatabaseId), &config);
+	return pstrdup(config.namespace);
 }
 
 /* key(entity, key, server): the string under which a document is stored. */
@@ -80,18 +77,15 @@ cache_key(FunctionCallInfo fcinfo, bool is_text)
 {
 	Entity	   *entity;
 	KeyText		text;
+	ForeignServer *server = NULL;
 
 	if (!PG_ARGISNULL(2))
-	{
-		ForeignServer *server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(2)), false);
-
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("server \"%s\" is not a cache server", server->servername)));
-	}
+		server = options_server(NameStr(*PG_GETARG_NAME(2)));
 	if (!key_arguments(fcinfo, is_text, false, &entity, &text))
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s:%s:%s", default_namespace(),
+	if (server == NULL && entity->nservers > 0)
+		server = GetForeignServer(entity->servers[0]);
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s:%s:%s", namespace_on(server),
 											  key_percent_encode(entity->name,
 																 strlen(entity->name)),
 											  text.text)));
@@ -118,32 +112,74 @@ interval_until(TimestampTz expires_at, TimestampTz now)
 	return left;
 }
 
-/* inspect(entity, key): one row (tier, present, bytes, ttl, fenced) per tier. */
-static Datum
-inspect(FunctionCallInfo fcinfo, bool is_text)
+static void
+inspect_local(ReturnSetInfo *rsinfo, const TierKey *key)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz now = GetCurrentTimestamp();
-	Entity	   *entity;
-	KeyText		text;
-	TierKey		key;
 	LocalInfo	info;
 	Datum		values[5];
 	bool		nulls[5] = {0};
 
-	InitMaterializedSRF(fcinfo, 0);
-	if (!key_arguments(fcinfo, is_text, true, &entity, &text) ||
-		!entity_tier_key(entity, &text, &key) || !entity->local)
-		PG_RETURN_VOID();
-	local_inspect(&key, now, &info);
+	local_inspect(key, now, &info);
 	values[0] = CStringGetTextDatum("local");
 	values[1] = BoolGetDatum(info.present);
 	values[2] = Int32GetDatum(info.bytes);
 	nulls[2] = !info.present;
 	nulls[3] = !info.present || info.expires_at == DT_NOEND;
 	values[3] = nulls[3] ? (Datum) 0 : IntervalPGetDatum(interval_until(info.expires_at, now));
-	values[4] = BoolGetDatum(fence_in_flight(&key.scope));
+	values[4] = BoolGetDatum(fence_in_flight(&key->scope));
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * The rows of the entity's servers: asked as a fetch asks them.  A server that
+ * may not be read now, or does not answer in time, has no say: present is NULL.
+ */
+static void
+inspect_servers(ReturnSetInfo *rsinfo, const Entity *entity, const KeyText *key_of,
+				const TierKey *key)
+{
+	for (int i = 0; i < entity->nservers; i++)
+	{
+		int			place = server_find(entity->servers[i]);
+		ReadResult	result = READ_FAILED;
+		char		named[NAMED_KEY_SIZE];
+		char	   *document;
+		Size		bytes = 0;
+		Datum		values[5] = {0};
+		bool		nulls[5] = {0};
+
+		snprintf(named, sizeof(named), "%s:%s", entity->encoded_name, key_of->text);
+		if (place != NO_SERVER && server_is_readable(server_at(place)))
+			result = request_read(place, named, strlen(named), fence_last_change(&key->scope),
+								  ck_fetch_timeout, &document, &bytes);
+		values[0] = CStringGetTextDatum(GetForeignServer(entity->servers[i])->servername);
+		values[1] = BoolGetDatum(result == READ_HIT);
+		nulls[1] = (result == READ_FAILED);
+		values[2] = result == READ_HIT ? Int32GetDatum((int32) bytes) : (Datum) 0;
+		nulls[2] = (result != READ_HIT);
+		nulls[3] = true;		/* the server's own clock has it */
+		values[4] = BoolGetDatum(fence_in_flight(&key->scope));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+}
+
+/* inspect(entity, key): one row (tier, present, bytes, ttl, fenced) per tier. */
+static Datum
+inspect(FunctionCallInfo fcinfo, bool is_text)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Entity	   *entity;
+	KeyText		key_of;
+	TierKey		key;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!key_arguments(fcinfo, is_text, true, &entity, &key_of) ||
+		!entity_tier_key(entity, &key_of, &key))
+		PG_RETURN_VOID();
+	if (entity->local)
+		inspect_local(rsinfo, &key);
+	inspect_servers(rsinfo, entity, &key_of, &key);
 	PG_RETURN_VOID();
 }
 

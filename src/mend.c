@@ -3,11 +3,11 @@
  * mend.c
  *	  After DDL: putting the catalog and the triggers of entities right.
  *
- * Columns that were renamed, relations that are no more, new partitions
- * without a TRUNCATE trigger, detached ones with one, triggers that DISABLE
- * and ENABLE left at ORIGIN.  The utility hook calls this after a command;
- * where the library was not preloaded, event triggers do, and nothing is
- * cached then.
+ * Columns and servers that were renamed, relations and servers that are no
+ * more, new partitions without a TRUNCATE trigger, detached ones with one,
+ * triggers that DISABLE and ENABLE left at ORIGIN.  The utility hook calls
+ * this after a command; where the library was not preloaded, event triggers
+ * do, and nothing is cached then.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,7 +15,9 @@
 
 #include "catalog/namespace.h"
 #include "commands/event_trigger.h"
+#include "foreign/foreign.h"
 #include "nodes/parsenodes.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -32,6 +34,7 @@ PG_FUNCTION_INFO_V1(ck_on_drop);
 static bool hooks_installed = false;	/* the event triggers need do nothing */
 static bool mending = false;	/* our own commands need no mending */
 static List *dropped = NIL;		/* relations of entities that are being dropped */
+static bool dropped_server = false; /* a server that entities use is being dropped */
 
 void
 mend_by_hooks(void)
@@ -47,6 +50,12 @@ mend_remember_drop(Oid relid)
 
 	dropped = lappend_oid(dropped, relid);
 	MemoryContextSwitchTo(old);
+}
+
+void
+mend_remember_server_drop(void)
+{
+	dropped_server = true;
 }
 
 /* Restore the triggers of the entities that a relation belongs to, in its subtree. */
@@ -101,6 +110,47 @@ replace_name(List *names, const char *old, const char *new)
 		}
 	}
 	return replaced;
+}
+
+/* Entities forget servers that exist no more. */
+static void
+mend_servers(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, catalog_relations())
+	{
+		EntityRow	row;
+		List	   *left = NIL;
+		ListCell   *name;
+
+		if (!catalog_read(lfirst_oid(cell), &row))
+			continue;
+		foreach(name, row.servers)
+		{
+			if (OidIsValid(get_foreign_server_oid(lfirst(name), true)))
+				left = lappend(left, lfirst(name));
+		}
+		if (list_length(left) == list_length(row.servers))
+			continue;
+		row.servers = left;
+		catalog_write(&row);
+		CacheInvalidateRelcacheByRelid(row.relid);
+	}
+}
+
+static void
+mend_server_name(const char *old, const char *new)
+{
+	ListCell   *cell;
+
+	foreach(cell, catalog_relations())
+	{
+		EntityRow	row;
+
+		if (catalog_read(lfirst_oid(cell), &row) && replace_name(row.servers, old, new))
+			catalog_write(&row);
+	}
 }
 
 /* Columns were renamed, in one relation or in a tree of partitions. */
@@ -182,9 +232,17 @@ mend_command(Node *stmt)
 			if (((RenameStmt *) stmt)->renameType == OBJECT_COLUMN ||
 				((RenameStmt *) stmt)->renameType == OBJECT_ATTRIBUTE)
 				mend_column_names(((RenameStmt *) stmt)->subname, ((RenameStmt *) stmt)->newname);
+			else if (((RenameStmt *) stmt)->renameType == OBJECT_FOREIGN_SERVER)
+				mend_server_name(strVal(((RenameStmt *) stmt)->object),
+								 ((RenameStmt *) stmt)->newname);
 			break;
 		default:
 			break;
+	}
+	if (dropped_server)
+	{
+		dropped_server = false;
+		mend_servers();
 	}
 	if (dropped)
 	{

@@ -13,8 +13,9 @@
 /* The utility hook calls mend_after(), so the event triggers need not. */
 extern void mend_by_hooks(void);
 
-/* While a command runs: a relation of an entity that it drops. */
+/* While a command runs: what it drops. */
 extern void mend_remember_drop(Oid relid);
+extern void mend_remember_server_drop(void);
 
 /* After the command. */
 extern void mend_after(Node *stmt);

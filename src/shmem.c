@@ -15,15 +15,21 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "blocks.h"
 #include "fence.h"
 #include "flight.h"
 #include "local.h"
+#include "requests.h"
+#include "servers.h"
 #include "shmem.h"
 #include "slots.h"
 
 #define TRANCHE				"cachekit"
 #define LOCK_SLOTS			0
-#define LOCK_PARTITIONS		1	/* the first of them */
+#define LOCK_SERVERS		1
+#define LOCK_BLOCKS			2
+#define LOCK_REQUESTS		3	/* the first of MAX_SERVERS */
+#define LOCK_PARTITIONS		(LOCK_REQUESTS + MAX_SERVERS)	/* the first of them */
 
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
@@ -36,6 +42,8 @@ request(void)
 		previous_request();
 	RequestAddinShmemSpace(add_size(add_size(fence_shmem_size(), slots_shmem_size()),
 									add_size(local_shmem_size(), flight_shmem_size())));
+	RequestAddinShmemSpace(add_size(add_size(servers_shmem_size(), blocks_shmem_size()),
+									requests_shmem_size()));
 	RequestNamedLWLockTranche(TRANCHE, LOCK_PARTITIONS + local_partition_count());
 }
 
@@ -52,6 +60,9 @@ startup(void)
 	slots_shmem_init(&locks[LOCK_SLOTS].lock);
 	local_shmem_init(&locks[LOCK_PARTITIONS]);
 	flight_shmem_init();
+	servers_shmem_init(&locks[LOCK_SERVERS].lock);
+	blocks_shmem_init(&locks[LOCK_BLOCKS].lock);
+	requests_shmem_init(&locks[LOCK_REQUESTS]);
 	LWLockRelease(AddinShmemInitLock);
 	ready = true;
 }

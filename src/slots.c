@@ -68,8 +68,8 @@ slots_shmem_init(LWLock *lock)
 			EntitySlot *slot = &slots->slot[i];
 
 			slot->dboid = slot->relid = InvalidOid;
-			pg_atomic_init_u64(&slot->entity.word, 0);
-			pg_atomic_init_u64(&slot->settings.word, 0);
+			fence_init(&slot->entity);
+			fence_init(&slot->settings);
 			stats_init(&slot->stats);
 		}
 	}

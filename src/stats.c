@@ -13,6 +13,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "servers.h"
 #include "shmem.h"
 #include "slots.h"
 #include "stats.h"
@@ -56,9 +57,9 @@ stats_count(EntityStats *stats, StatCounter which, uint64 n)
 	(void) pg_atomic_fetch_add_u64(&my_stripe(stats)->counter[which], n);
 }
 
-/* Count the time since start in the histogram. */
+/* Count n events that took the time since start in a histogram. */
 void
-stats_latency(EntityStats *stats, instr_time start)
+stats_latency_bucket(pg_atomic_uint64 *buckets, instr_time start, uint64 n)
 {
 	instr_time	now;
 	uint64		us;
@@ -69,7 +70,13 @@ stats_latency(EntityStats *stats, instr_time start)
 	us = INSTR_TIME_GET_MICROSEC(now);
 	bucket = us == 0 ? 0 : pg_leftmost_one_pos64(us) + 1;
 	bucket = Min(bucket, STAT_LATENCY_BUCKETS - 1);
-	(void) pg_atomic_fetch_add_u64(&my_stripe(stats)->latency[bucket], 1);
+	(void) pg_atomic_fetch_add_u64(&buckets[bucket], n);
+}
+
+void
+stats_latency(EntityStats *stats, instr_time start)
+{
+	stats_latency_bucket(my_stripe(stats)->latency, start, 1);
 }
 
 static uint64
@@ -132,11 +139,14 @@ ck_entity_counters(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* stat_reset(): clear the counters of this database's entities. */
+/* stat_reset(): clear the counters of this database's entities and servers. */
 Datum
 ck_stat_reset(PG_FUNCTION_ARGS)
 {
 	if (shmem_ready())
+	{
 		slots_reset_stats(MyDatabaseId);
+		servers_reset_stats(MyDatabaseId);
+	}
 	PG_RETURN_VOID();
 }

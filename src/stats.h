@@ -62,6 +62,7 @@ typedef struct EntityStats
 extern void stats_init(EntityStats *stats);
 extern void stats_reset(EntityStats *stats);
 extern void stats_count(EntityStats *stats, StatCounter which, uint64 n);
+extern void stats_latency_bucket(pg_atomic_uint64 *buckets, instr_time start, uint64 n);
 extern void stats_latency(EntityStats *stats, instr_time start);
 
 #endif							/* CACHEKIT_STATS_H */

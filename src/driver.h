@@ -1,0 +1,87 @@
+/*-------------------------------------------------------------------------
+ *
+ * driver.h
+ *	  What a kind of cache server can do, as a table of functions.
+ *
+ * A link is one connection.  Calls never block: they queue a command, and the
+ * callback is told how it ended, once for each call, at the latest when the
+ * link is closed.  Callbacks must not raise errors, nor close the link.  A
+ * driver knows bytes and sockets, and nothing of PostgreSQL but its
+ * configuration; nothing else knows which kind a server is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CACHEKIT_DRIVER_H
+#define CACHEKIT_DRIVER_H
+
+#include "options.h"
+
+typedef struct Link Link;
+
+typedef enum LinkStatus
+{
+	LINK_OK,					/* done, and acknowledged as such */
+	LINK_FULL,					/* refused for want of memory; deletions work all the same */
+	LINK_REFUSED,				/* the server answered with an error or nonsense */
+	LINK_LOST					/* no answer: the link is gone */
+} LinkStatus;
+
+typedef struct LinkValue
+{
+	const char *bytes;			/* NULL: absent */
+	Size		len;
+} LinkValue;
+
+/* values are good during the call only; text, never NULL, says why it was not done. */
+typedef void (*LinkCallback) (void *arg, LinkStatus status, const LinkValue *values, int n,
+							  const char *text);
+
+typedef struct Driver
+{
+	/* Begin to connect; NULL with a message when that fails at once. */
+	Link	   *(*open) (const ServerConfig *config, char *error, Size error_size);
+	void		(*close) (Link *link);
+
+	/* For the event loop. */
+	int			(*socket) (Link *link);
+	bool		(*wants_write) (Link *link);
+	void		(*handle) (Link *link, bool readable, bool writable);
+	bool		(*is_connected) (Link *link);
+	const char *(*error) (Link *link);	/* NULL: none so far */
+	/* Commands without a reply, and replies so far: that they grow is progress. */
+	int			(*unanswered) (Link *link);
+	uint64		(*answered) (Link *link);
+
+	/* Introduce ourselves: credentials, database. */
+	void		(*hello) (Link *link, LinkCallback done, void *arg);
+	/* Set a value unconditionally. */
+	void		(*put) (Link *link, const char *key, const char *value, LinkCallback done,
+						void *arg);
+	/*
+	 * Set a value for a time (0: for ever) if the owner key has this value; the
+	 * one value that is returned is "1", or "0" when it has another.
+	 */
+	void		(*put_if_owner) (Link *link, const char *key, const char *owner_key,
+								 const char *owner, const char *value, Size len, int64 ttl_ms,
+								 LinkCallback done, void *arg);
+	/*
+	 * The same for the marker, and only if it still is the previous one ("":
+	 * absent): data that have gone back must not be certified as new.
+	 */
+	void		(*put_marker) (Link *link, const char *key, const char *owner_key,
+							   const char *owner, const char *previous, const char *value,
+							   LinkCallback done, void *arg);
+	/* Read many values at one moment. */
+	void		(*get) (Link *link, const char *const *keys, const Size *lens, int n,
+						LinkCallback done, void *arg);
+	/* Delete many keys. */
+	void		(*del) (Link *link, const char *const *keys, const Size *lens, int n,
+						LinkCallback done, void *arg);
+	/* Delete every key that begins with the prefix, except one (NULL: none). */
+	void		(*flush) (Link *link, const char *prefix, const char *except,
+						  LinkCallback done, void *arg);
+} Driver;
+
+extern const Driver redis_driver;
+
+#endif							/* CACHEKIT_DRIVER_H */

@@ -1,0 +1,186 @@
+/*-------------------------------------------------------------------------
+ *
+ * fill.c
+ *	  What a sender stores in its cache: documents that sessions have loaded.
+ *
+ * A fill is checked against the fence when it is sent, so a deletion of a
+ * change that the fence knows nothing of yet comes after it on the same link;
+ * and it is sent only under a marker that covers the last change of its key:
+ * then a cluster that has lost that change finds a marker that it cannot
+ * have written.  One that has to wait for the marker waits here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "utils/memutils.h"
+
+#include "blocks.h"
+#include "debug.h"
+#include "requests.h"
+#include "sender.h"
+#include "slots.h"
+
+#define MAX_FILLS			512 /* in flight */
+#define MAX_FILL_BYTES		(8 * 1024 * 1024)	/* the same; one is sent in any case */
+#define MAX_WAITING_FILLS	4096	/* that wait for the marker */
+#define MAX_WAIT_US			USECS_PER_SEC	/* then all that wait are dropped */
+
+typedef struct FillCall
+{
+	Sender	   *sender;
+	Size		bytes;
+} FillCall;
+
+void
+fill_begin(Sender *sender)
+{
+	sender->fills_in_flight = 0;
+	sender->fill_bytes_in_flight = 0;
+	sender->fills = NIL;
+	sender->fills_judged = InvalidXLogRecPtr;
+}
+
+/* The epoch, or the sender, is over: fills that waited are dropped. */
+void
+fill_end(Sender *sender)
+{
+	ListCell   *cell;
+
+	foreach(cell, sender->fills)
+	{
+		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
+		blocks_free((uint32) lfirst_int(cell));
+	}
+	sender->fills = NIL;
+}
+
+static void
+on_filled(void *arg, LinkStatus status, const LinkValue *values, int n, const char *text)
+{
+	FillCall   *call = arg;
+	Sender	   *sender = call->sender;
+
+	sender->fills_in_flight--;
+	sender->fill_bytes_in_flight -= call->bytes;
+	if (status == LINK_OK && values[0].bytes[0] == '0')
+		sender_fault(sender, "the cache is not as we left it (another writer, or old data)");
+	else if (status == LINK_FULL || status == LINK_REFUSED)
+		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
+	pfree(call);
+}
+
+/* What becomes of a fill now. */
+typedef enum FillFate
+{
+	FILL_SEND, FILL_WAIT, FILL_DROP
+} FillFate;
+
+static FillFate
+fate_of(Sender *sender, const FillHead *head)
+{
+	FenceScope	scope;
+	EntitySlot *slot = slot_get(head->slot);
+
+	scope.part[FENCE_KEY] = fence_key_stripe(head->hash);
+	scope.part[FENCE_ENTITY] = &slot->entity;
+	scope.part[FENCE_SETTINGS] = &slot->settings;
+	scope.part[FENCE_DATABASE] = fence_database_stripe(sender->server->dboid);
+	if (deliver_is_flushing(sender, head->named_key) ||
+		!slot_is(head->slot, sender->server->dboid, head->relid))
+		return FILL_DROP;
+	if (!fence_holds(&scope, &head->token) && CK_GUARD("fill-token"))
+		return FILL_DROP;
+	/* before an epoch is ready, changes from before the start count as well */
+	if (Max(fence_last_change(&scope), sender->ready_at) > sender->marker_acked &&
+		CK_GUARD("fill-marker"))
+		return sender->marker_refused != 0 ? FILL_DROP : FILL_WAIT;
+	return FILL_SEND;
+}
+
+static void
+send_one(Sender *sender, uint32 chain, const FillHead *head)
+{
+	FillCall   *call = MemoryContextAlloc(sender->epoch_context, sizeof(FillCall));
+	Link	   *link = sender->link[sender_link_of(sender, head->named_key, head->len)];
+	Size		len = blocks_length(chain) - sizeof(FillHead);
+	char	   *json = palloc(len);
+	char		key[256];
+
+	blocks_get(chain, sizeof(FillHead), json, len);
+	sender_named(sender, head->named_key, key, sizeof(key));
+	call->sender = sender;
+	call->bytes = len;
+	sender->fills_in_flight++;
+	sender->fill_bytes_in_flight += len;
+	server_count(sender->server, SERVER_FILLS_SENT, 1);
+	if (CK_GUARD("owner-nonce"))
+		sender->driver->put_if_owner(link, key, sender->owner_key, sender->nonce, json, len,
+									 head->ttl_ms, on_filled, call);
+	else
+		sender->driver->put_if_owner(link, key, key, NULL, json, len, head->ttl_ms, on_filled,
+									 call);
+	pfree(json);
+}
+
+/* One fill: send, drop, or keep it for later; true when it is out of our hands. */
+static bool
+handle_fill(Sender *sender, uint32 chain)
+{
+	FillHead	head;
+	FillFate	fate;
+
+	blocks_get(chain, 0, &head, sizeof(head));
+	fate = fate_of(sender, &head);
+	if (fate == FILL_WAIT)
+		return false;
+	if (fate == FILL_SEND)
+		send_one(sender, chain, &head);
+	else
+		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
+	blocks_free(chain);
+	return true;
+}
+
+static bool
+has_room(const Sender *sender)
+{
+	return !sender->faulted && sender->fills_in_flight < MAX_FILLS &&
+		sender->fill_bytes_in_flight < MAX_FILL_BYTES;
+}
+
+void
+fill_send(Sender *sender)
+{
+	uint32		chain;
+	ListCell   *cell;
+
+	if (deliver_flush_waits(sender))
+		return;
+	if (sender->fills != NIL && sender_elapsed(sender->fills_since) > MAX_WAIT_US)
+		fill_end(sender);
+	if (sender->fills_judged != sender->marker_acked || sender->marker_refused != 0)
+	{
+		foreach(cell, sender->fills)
+		{
+			if (!has_room(sender))
+				return;
+			if (handle_fill(sender, (uint32) lfirst_int(cell)))
+				sender->fills = foreach_delete_current(sender->fills, cell);
+		}
+		sender->fills_judged = sender->marker_acked;
+	}
+	while (has_room(sender) && list_length(sender->fills) < MAX_WAITING_FILLS &&
+		   (chain = request_take_fill(sender->place)) != NO_CHAIN)
+	{
+		if (!handle_fill(sender, chain))
+		{
+			MemoryContext old = MemoryContextSwitchTo(sender->epoch_context);
+
+			if (sender->fills == NIL)
+				sender->fills_since = GetCurrentTimestamp();
+			sender->fills = lappend_int(sender->fills, (int) chain);
+			MemoryContextSwitchTo(old);
+		}
+	}
+}

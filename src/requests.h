@@ -1,0 +1,86 @@
+/*-------------------------------------------------------------------------
+ *
+ * requests.h
+ *	  What sessions ask of a server's sender: reads, which they wait for, and
+ *	  fills, which they do not.
+ *
+ * Each backend has one place for a read.  Its whole state is one word,
+ * {generation, state, chain}, so that an answer that comes too late cannot
+ * reach a later request: the sender's compare-and-swap fails, and it frees
+ * the answer.  Fills are chains of blocks in a bounded queue; when it is full,
+ * the fill is dropped.
+ *
+ * Locks: each server has one LWLock for its two queues.  No other lock is
+ * taken while it is held.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CACHEKIT_REQUESTS_H
+#define CACHEKIT_REQUESTS_H
+
+#include "access/xlogdefs.h"
+#include "storage/lwlock.h"
+
+#include "fence.h"
+#include "key.h"
+#include "servers.h"
+
+#define NAMED_KEY_SIZE	(KEY_MAX_NAMED + 1)
+
+/* A fill's head, at the start of its chain; the document follows. */
+typedef struct FillHead
+{
+	uint64		hash;			/* of the key; its stripes follow from it */
+	int32		slot;			/* the entity's slot in shared memory */
+	Oid			relid;			/* whose it must still be */
+	FenceToken	token;
+	int64		ttl_ms;			/* 0: for ever */
+	uint16		len;
+	char		named_key[NAMED_KEY_SIZE];	/* <entity>:<key> */
+} FillHead;
+
+/* A read as the sender takes it. */
+typedef struct ReadTicket
+{
+	int			place;			/* the backend's */
+	uint64		word;			/* its word when taken */
+	XLogRecPtr	needed;			/* position that the server must have reached */
+	uint16		len;
+	char		named_key[NAMED_KEY_SIZE];
+} ReadTicket;
+
+typedef enum ReadResult
+{
+	READ_HIT,					/* the document, as JSON text */
+	READ_MISS,					/* not there */
+	READ_FAILED					/* not asked, or no answer in time */
+} ReadResult;
+
+/* *text is palloc'd on READ_HIT; its bytes are whatever the cache has. */
+
+extern Size requests_shmem_size(void);
+extern void requests_shmem_init(LWLockPadded *locks);
+
+/* ---------- sessions ---------- */
+
+extern ReadResult request_read(int server, const char *named_key, int len,
+							   XLogRecPtr needed, long timeout_ms, char **text, Size *bytes);
+extern bool request_fill(int server, const FillHead *head, const char *json, Size len);
+
+/* ---------- the server's sender ---------- */
+
+typedef enum RequestAnswer
+{
+	REQUEST_FOUND,				/* with the document */
+	REQUEST_ABSENT,
+	REQUEST_FAILED				/* not asked, or no answer that counts */
+} RequestAnswer;
+
+extern bool request_take_read(int server, ReadTicket *ticket);
+/* False: the session has given up, or there was no room for the document. */
+extern bool request_answer(const ReadTicket *ticket, RequestAnswer answer,
+						   const char *bytes, Size len);
+extern uint32 request_take_fill(int server);
+extern void request_fail_all(int server);
+
+#endif							/* CACHEKIT_REQUESTS_H */

@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * sender.h
+ *	  The sender: one background worker per server, the life of an epoch.
+ *
+ * An epoch is the time between connecting and the first fault.  All sockets
+ * of an epoch share a nonce, which stands in the cache under
+ * <namespace>:cachekit:owner: no command of an earlier epoch, or of another
+ * cluster, can set anything any more.
+ *
+ *	  connect -> hello, owner -> read marker -> resume or flush -> replay -> ready
+ *
+ * Any fault has one cure: readable is cleared, what is queued and in flight
+ * fails, the sockets are closed, and after a pause a new epoch begins, which
+ * reads the WAL again from where the marker says.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CACHEKIT_SENDER_H
+#define CACHEKIT_SENDER_H
+
+#include "driver.h"
+#include "feed.h"
+#include "marker.h"
+#include "servers.h"
+
+#define MAX_LINKS	16
+#define FLAPPING		3		/* robberies in a row: the log knows, health() tells */
+
+typedef enum EpochPhase
+{
+	PHASE_CONNECT,				/* sockets are connecting */
+	PHASE_GREET,				/* hello on each, owner, then the marker is asked for */
+	PHASE_EMPTY,				/* there was no room for the owner: flush all */
+	PHASE_JUDGE,				/* the marker has been read */
+	PHASE_FLUSH,				/* the namespace is being emptied */
+	PHASE_FLUSHED,				/* it has been */
+	PHASE_RUN					/* changes are sent; ready once replay has caught up */
+} EpochPhase;
+
+typedef struct Sender
+{
+	int			place;
+	CacheServer *server;
+	const Driver *driver;
+	ServerConfig config;
+	uint32		config_version;
+	MemoryContext epoch_context;	/* of all that ends with the epoch */
+	Feed	   *feed;
+
+	/* the epoch */
+	EpochPhase	phase;
+	Link	   *link[MAX_LINKS];
+	int64		link_silence[MAX_LINKS];	/* us that we have listened without a reply */
+	uint64		link_answered[MAX_LINKS];	/* replies when that was looked at */
+	int			links;
+	struct WaitEventSet *events;
+	int			event_at[MAX_LINKS];
+	uint32		event_mask[MAX_LINKS];
+	int			greeted;
+	TimestampTz phase_since;
+	char		nonce[40];
+	char		owner_key[128];
+	char		marker_key[128];
+	bool		faulted;
+	char		fault[SERVER_ERROR_SIZE];
+
+	/* outages */
+	int			failures;		/* consecutive, for backoff and breaker */
+	bool		told;			/* the log knows of the outage */
+	bool		robbed;			/* the fault: somebody else owns the namespace */
+	int			robberies;		/* such faults in a row */
+	bool		emptied;		/* the namespace is empty, and nobody owns it */
+	TimestampTz ready_since;	/* 0: not ready */
+	TimestampTz slot_tried;		/* when it was last tried to take the slot */
+	TimestampTz asked_to_end;	/* when SIGTERM came; 0: it did not */
+
+	/* the marker */
+	char		found[MARKER_SIZE]; /* as it was read when the epoch began */
+	int			found_len;		/* -1: there was none */
+	MarkerIdentity identity;
+	bool		marker_in_flight;
+	XLogRecPtr	marker_sent;	/* position in the last one sent */
+	XLogRecPtr	marker_restart; /* restart point in the last one sent */
+	XLogRecPtr	marker_acked;	/* position in the last one acknowledged */
+	char		marker_text[MARKER_SIZE];	/* what the cache has; "": none */
+	char		marker_next[MARKER_SIZE];	/* what is in flight */
+	TimestampTz marker_at;		/* when the last one was sent */
+	TimestampTz marker_refused; /* when the cache had no room for it; 0: it had */
+	TimestampTz checked;		/* when marker and owner were last asked for */
+	XLogRecPtr	ready_at;		/* readable once the position is here */
+	XLogRecPtr	floor;			/* end of our own message */
+	XLogRecPtr	floor_start;
+
+	/* deletions and flushes: deliver.c */
+	int			deletes_in_flight;
+	FeedTransaction *sending;	/* half sent; NULL: none */
+	int			sending_at;		/* offset in its keys */
+	dlist_head	flushes;
+	int			flushes_running;
+	TimestampTz delivered_at;	/* when something was sent last */
+	bool		behind;			/* there is more WAL to be read */
+	bool		has_flushed;	/* WAL, for the last ones: their commits were asynchronous */
+	TimestampTz nap_until;		/* changes wait until then, to be sent together */
+
+	/* reads: answer.c */
+	int			reads_in_flight;	/* commands */
+
+	/* fills: fill.c */
+	int			fills_in_flight;
+	Size		fill_bytes_in_flight;
+	List	   *fills;			/* chains that wait for the marker */
+	TimestampTz fills_since;	/* when the first of them came */
+	XLogRecPtr	fills_judged;	/* marker_acked when they were looked at last */
+} Sender;
+
+extern PGDLLEXPORT void ck_sender_main(Datum arg);
+
+/* Microseconds since then; very many if the clock has been set back. */
+static inline int64
+sender_elapsed(TimestampTz since)
+{
+	int64		elapsed = GetCurrentTimestamp() - since;
+
+	return elapsed < 0 ? PG_INT64_MAX : elapsed;
+}
+
+/* sender.c */
+extern void sender_fault(Sender *sender, const char *format,...) pg_attribute_printf(2, 3);
+extern void sender_named(const Sender *sender, const char *suffix, char *to, Size size);
+extern int	sender_link_of(const Sender *sender, const char *named_key, int len);
+
+/* epoch.c */
+extern void epoch_begin(Sender *sender);
+extern void epoch_run(Sender *sender);
+extern void epoch_end(Sender *sender);
+extern void epoch_close_links(Sender *sender);
+extern void epoch_count_silence(Sender *sender, int64 listened);
+
+/* deliver.c: deletions and flushes */
+extern void deliver_begin(Sender *sender);
+extern void deliver_changes(Sender *sender);
+extern bool deliver_has_room(const Sender *sender);
+extern bool deliver_is_idle(const Sender *sender);
+extern bool deliver_is_flushing(const Sender *sender, const char *named_key);
+extern bool deliver_flush_waits(const Sender *sender);
+
+/* fill.c */
+extern void fill_begin(Sender *sender);
+extern void fill_send(Sender *sender);
+extern void fill_end(Sender *sender);
+
+/* answer.c: reads, and the marker that they are checked by */
+extern void answer_reads(Sender *sender);
+extern void answer_write_marker(Sender *sender);
+
+#endif							/* CACHEKIT_SENDER_H */
