@@ -15,8 +15,10 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "faults.h"
 #include "history.h"
 #include "outage.h"
+#include "redis.h"
 #include "report.h"
 #include "work.h"
 
@@ -30,13 +32,17 @@ Options		options = {
 	.truncate_ms = 2000,
 	.progress = 10,
 	.show = 20,
-	.synchronous = true,
 };
+Table		tables[MAX_TABLES];
+int			ntables;
+
+/* No fault at the end, so that there is more to compare than an empty Redis. */
+#define QUIET_END	INT64_C(2000000000)
 
 static Session *sessions;		/* [0] is the control session */
 static int	nsessions;			/* without the control session */
-static int64_t hits;			/* served from the cache; -1: unknown */
-static int64_t last_hits;		/* of them, since the server started */
+static Summary summary;
+static Hits last_hits;			/* of its hits, since the server started */
 
 int64_t
 now_ns(void)
@@ -61,17 +67,23 @@ usage(FILE *out)
 			"  --writers N          sessions that write (3)\n"
 			"  --readers N          sessions that read (5)\n"
 			"  --seconds N          how long (60)\n"
-			"  --keys N             registers (200)\n"
+			"  --keys N             registers of each table (200)\n"
 			"  --pad BYTES          longest filler of a row (200)\n"
 			"  --seed N             of all random choices (default: the clock)\n"
-			"  --async              synchronous_commit = off\n"
+			"  --async[=PERCENT]    so many commits with synchronous_commit = off (all)\n"
 			"  --truncate MS        one TRUNCATE per so many ms, 0: none (2000)\n"
 			"  --ddl MS             one DDL step per so many ms, 0: none (0)\n"
 			"  --survive            wait for a server that goes away, and go on\n"
+			"  --redis              a second table, cached in a private Redis only; the\n"
+			"                       first one there, too\n"
+			"  --no-local           with --redis: only the table that is cached there only\n"
+			"  --redis-faults N     with --redis: one fault of it per so many seconds, 0:\n"
+			"                       none (0)\n"
 			"  --progress SECONDS   between progress lines, 0: none (10)\n"
 			"  --show N             violations that are printed in full (20)\n"
-			"Drops and makes the tables ck_register and ck_tomb.  Exit status: 0 all\n"
-			"reads were right, 1 violations, 2 the run could not be finished.\n");
+			"Drops and makes the schemas ck_local and ck_redis, and the server ck_redis.\n"
+			"Exit status: 0 all reads were right, 1 violations, 2 the run could not be\n"
+			"finished.\n");
 }
 
 static int64_t
@@ -97,10 +109,13 @@ parse_options(int argc, char **argv)
 		{"keys", required_argument, NULL, 'k'},
 		{"pad", required_argument, NULL, 'p'},
 		{"seed", required_argument, NULL, 'S'},
-		{"async", no_argument, NULL, 'a'},
+		{"async", optional_argument, NULL, 'a'},
 		{"truncate", required_argument, NULL, 't'},
 		{"ddl", required_argument, NULL, 'd'},
 		{"survive", no_argument, NULL, 'v'},
+		{"redis", no_argument, NULL, 'R'},
+		{"no-local", no_argument, NULL, 'l'},
+		{"redis-faults", required_argument, NULL, 'f'},
 		{"progress", required_argument, NULL, 'P'},
 		{"show", required_argument, NULL, 'o'},
 		{"help", no_argument, NULL, 'h'},
@@ -134,7 +149,7 @@ parse_options(int argc, char **argv)
 				options.seed = (uint64_t) number(optarg, 0, INT64_MAX);
 				break;
 			case 'a':
-				options.synchronous = false;
+				options.async = optarg != NULL ? (int) number(optarg, 0, 100) : 100;
 				break;
 			case 't':
 				options.truncate_ms = (int) number(optarg, 0, 1000000);
@@ -144,6 +159,15 @@ parse_options(int argc, char **argv)
 				break;
 			case 'v':
 				options.survive = true;
+				break;
+			case 'R':
+				options.redis = true;
+				break;
+			case 'l':
+				options.without_local = true;
+				break;
+			case 'f':
+				options.redis_faults = (int) number(optarg, 0, 1000000);
 				break;
 			case 'P':
 				options.progress = (int) number(optarg, 0, 1000000);
@@ -159,11 +183,21 @@ parse_options(int argc, char **argv)
 				exit(2);
 		}
 	}
-	if (optind < argc)
+	if (optind < argc ||
+		(!options.redis && (options.without_local || options.redis_faults > 0)))
 	{
 		usage(stderr);
 		exit(2);
 	}
+}
+
+static void
+make_tables(void)
+{
+	if (options.redis)
+		tables[ntables++] = (Table) {.name = "ck_redis", .redis = true};
+	if (!options.without_local)
+		tables[ntables++] = (Table) {.name = "ck_local", .local = true, .redis = options.redis};
 }
 
 static void *
@@ -190,7 +224,7 @@ session_main(void *arg)
 static void
 make_sessions(void)
 {
-	nsessions = options.writers + options.readers + (options.ddl_ms > 0 ? 1 : 0);
+	nsessions = options.writers + options.readers + (options.ddl_ms > 0 ? ntables : 0);
 	sessions = calloc((size_t) nsessions + 1, sizeof(Session));
 	if (sessions == NULL)
 		report_fatal("out of memory");
@@ -209,16 +243,19 @@ make_sessions(void)
 		{
 			s->role = "writer";
 			s->work = writer_work;
+			s->table = (i - 1) % ntables;
 		}
 		else if (i <= options.writers + options.readers)
 		{
 			s->role = "reader";
 			s->work = reader_work;
+			s->table = (i - 1 - options.writers) % ntables;
 		}
 		else
 		{
 			s->role = "ddl";
 			s->work = ddl_work;
+			s->table = i - 1 - options.writers - options.readers;
 		}
 	}
 }
@@ -232,22 +269,37 @@ sum_counts(uint64_t *totals)
 			totals[c] += atomic_load_explicit(&sessions[i].counts[c], memory_order_relaxed);
 }
 
-/* The server's count starts anew when the server does. */
+/* The server's counts start anew when the server does. */
 static bool
 take_hits(void)
 {
-	int64_t		now;
+	Hits	   *sum = &summary.hits;
+	Hits		now;
 
 	if (!control_hits(&sessions[0], &now))
 		return false;
-	if (now < 0)
-		hits = -1;
-	else
-	{
-		hits += now >= last_hits ? now - last_hits : now;
-		last_hits = now;
-	}
+	sum->local += now.local >= last_hits.local ? now.local - last_hits.local : now.local;
+	sum->server += now.server >= last_hits.server ? now.server - last_hits.server : now.server;
+	last_hits = now;
+	summary.looks++;
+	summary.ready += now.ready;
 	return true;
+}
+
+/*
+ * After the load.  The first fetches make the sender notice a fault that
+ * nobody has asked it about yet; the next ones fill what it had to empty.
+ */
+static bool
+compare_at_rest(void)
+{
+	Session    *control = &sessions[0];
+
+	if (!take_hits() || !control_at_rest(control))
+		return false;
+	return !options.redis ||
+		(control_delivered(control) && control_at_rest(control) &&
+		 control_documents(control, &summary.documents) && control_print_sender(control));
 }
 
 static void
@@ -261,6 +313,7 @@ run_load(void)
 	for (;;)
 	{
 		int64_t		now = now_ns();
+		int64_t		wake;
 
 		if (!outage_noticed() && !take_hits())
 			outage_notice(control);
@@ -279,7 +332,17 @@ run_load(void)
 			report_progress(totals, (double) (now - begin) / 1e9);
 			next_line = now + options.progress * INT64_C(1000000000);
 		}
-		load_wait(end - now < 1000000000 ? (end - now) / 1000000 + 1 : 1000);
+		if (!outage_noticed() && now >= faults_due() && now < end - QUIET_END)
+		{
+			faults_do(control);
+			now = now_ns();
+		}
+		wake = now + INT64_C(1000000000);
+		if (wake > end)
+			wake = end;
+		if (wake > faults_due() && faults_due() < end - QUIET_END)
+			wake = faults_due();
+		load_wait(wake > now ? (wake - now) / 1000000 + 1 : 0);
 	}
 }
 
@@ -294,13 +357,18 @@ main(int argc, char **argv)
 	options.seed &= INT64_MAX;
 	parse_options(argc, argv);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("seed %llu, %d writers, %d readers, %d keys, synchronous_commit %s%s%s\n",
+	printf("seed %llu, %d writers, %d readers, %d keys, %d %% of commits asynchronous%s%s%s%s\n",
 		   (unsigned long long) options.seed, options.writers, options.readers,
-		   options.keys, options.synchronous ? "on" : "off",
-		   options.ddl_ms > 0 ? ", DDL" : "", options.survive ? ", outages" : "");
+		   options.keys, options.async, options.ddl_ms > 0 ? ", DDL" : "",
+		   options.redis ? options.without_local ? ", Redis only" : ", Redis" : "",
+		   options.redis_faults > 0 ? ", faults of Redis" : "",
+		   options.survive ? ", outages" : "");
 
-	history_init(options.keys);
+	make_tables();
+	history_init();
 	make_sessions();
+	if (options.redis)
+		redis_open();
 	threads = calloc((size_t) nsessions, sizeof(pthread_t));
 	if (threads == NULL)
 		report_fatal("out of memory");
@@ -322,15 +390,19 @@ main(int argc, char **argv)
 		pthread_join(threads[i], NULL);
 
 	/* an outage may come at any time, also now */
-	while (outage_noticed() || !take_hits() || !control_at_rest(&sessions[0]))
+	while (outage_noticed() || !compare_at_rest())
 	{
 		outage_notice(&sessions[0]);
 		outage_recover(&sessions[0], nsessions);
 	}
 	sum_counts(totals);
-	report_end(totals, (double) (now_ns() - begin) / 1e9, outages(),
-			   history_gone_back(), hits);
+	summary.seconds = (double) (now_ns() - begin) / 1e9;
+	summary.outages = outages();
+	summary.gone_back = history_gone_back();
+	report_end(totals, &summary);
 	free(threads);
 	session_close(&sessions[0]);
+	if (options.redis)
+		redis_close(report_violations() > 0);
 	return report_violations() > 0 ? 1 : 0;
 }

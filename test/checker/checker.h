@@ -17,7 +17,7 @@ typedef struct Options
 	int			writers;		/* sessions that write */
 	int			readers;		/* sessions that read */
 	int			seconds;		/* how long the load lasts */
-	int			keys;			/* registers, numbered from 1 */
+	int			keys;			/* registers of each table */
 	int			pad;			/* longest filler of a row, in bytes */
 	int			truncate_ms;	/* one TRUNCATE per so many ms, 0: none */
 	int			ddl_ms;			/* one DDL step per so many ms, 0: none */
@@ -25,8 +25,31 @@ typedef struct Options
 	int			show;			/* violations that are printed in full */
 	uint64_t	seed;			/* of all random choices */
 	bool		survive;		/* wait for a server that goes away */
-	bool		synchronous;	/* synchronous_commit of the writers */
+	int			async;			/* percentage of asynchronous commits */
+	bool		redis;			/* cache in a Redis, too */
+	bool		without_local;	/* only there */
+	int			redis_faults;	/* one fault of it per so many seconds, 0: none */
 } Options;
+
+/*
+ * A table of registers.  Each has a schema of its own, so that one statement
+ * serves for all of them: it is a session's search_path that decides.  No key
+ * is in two tables.
+ */
+typedef struct Table
+{
+	const char *name;			/* of its schema and of its entity */
+	bool		local;			/* cached in the server's shared memory */
+	bool		redis;			/* cached in Redis */
+} Table;
+
+#define MAX_TABLES	2
+
+extern Table tables[MAX_TABLES];
+extern int	ntables;
+
+#define FIRST_KEY(table)	((table) * options.keys + 1)
+#define TABLE_OF(key)		(((key) - 1) / options.keys)
 
 /* What a session counts; only its own thread adds. */
 typedef enum Counter

@@ -8,7 +8,12 @@
 
 #include "control.h"
 #include "history.h"
+#include "redis.h"
 #include "report.h"
+#include "work.h"
+
+/* What is not delivered after so long will not arrive. */
+#define DELIVERY_SECONDS	60
 
 /* A statement that must succeed, unless the connection is lost. */
 static PGresult *
@@ -30,19 +35,85 @@ command(Session *c, const char *sql)
 	return res != NULL;
 }
 
+/* From now on the registers are those of this table. */
+static bool
+use_table(Session *c, int table)
+{
+	char		sql[80];
+
+	snprintf(sql, sizeof(sql), "SET search_path = %s", tables[table].name);
+	c->table = table;
+	return command(c, sql);
+}
+
+void
+control_attach_sql(int table, char *buffer, size_t size)
+{
+	snprintf(buffer, size, "SELECT cachekit.attach('ck_register', name => '%s', servers => '{%s}', "
+			 "local => %s, negative_ttl => '1 hour')", tables[table].name,
+			 tables[table].redis ? "ck_redis" : "", tables[table].local ? "true" : "false");
+}
+
+static bool
+attach(Session *c, int table)
+{
+	char		sql[240];
+
+	control_attach_sql(table, sql, sizeof(sql));
+	return command(c, sql);
+}
+
 /*
  * The first writes have the numbers of their keys, so that one INSERT can make
  * their versions.
  */
-bool
-control_setup(Session *c)
+static bool
+make_table(Session *c, int table)
 {
 	WriteId    *ids = malloc((size_t) options.keys * sizeof(WriteId));
+	int			first = FIRST_KEY(table);
 	char		sql[256];
-	PGresult   *res;
 
 	if (ids == NULL)
 		report_fatal("out of memory");
+	snprintf(sql, sizeof(sql), "CREATE SCHEMA %s", tables[table].name);
+	if (!command(c, sql) ||
+		!use_table(c, table) ||
+		!command(c, "CREATE TABLE ck_register (id int PRIMARY KEY, version bigint NOT NULL, "
+				 "writer int, pad text)") ||
+		!command(c, "CREATE TABLE ck_tomb (id int PRIMARY KEY, version bigint NOT NULL)") ||
+		!attach(c, table))
+		return false;
+
+	for (int i = 0; i < options.keys; i++)
+	{
+		ids[i] = history_write(first + i, 0);
+		if (ids[i] != (WriteId) (first + i))
+			report_fatal("the history is not new");
+		history_version(ids[i], VERSION_UNIT + ids[i], false);
+	}
+	history_sent(ids, options.keys);
+	snprintf(sql, sizeof(sql), "INSERT INTO ck_register SELECT k, %lld + k, 0, (%lld + k)::text "
+			 "FROM generate_series(%d, %d) k",
+			 (long long) VERSION_UNIT, (long long) VERSION_UNIT,
+			 first, first + options.keys - 1);
+	if (!command(c, sql))
+		return false;
+	snprintf(sql, sizeof(sql), "INSERT INTO ck_tomb SELECT k, 0 FROM generate_series(%d, %d) k",
+			 first, first + options.keys - 1);
+	if (!command(c, sql))
+		return false;
+	history_done(ids, options.keys);
+	free(ids);
+	return true;
+}
+
+bool
+control_setup(Session *c)
+{
+	char		sql[400];
+	PGresult   *res;
+
 	res = query(c, "SELECT 1 FROM pg_namespace WHERE nspname = 'cachekit'");
 	if (res == NULL)
 		return false;
@@ -50,32 +121,24 @@ control_setup(Session *c)
 		return false;
 	PQclear(res);
 
-	if (!command(c, "DROP TABLE IF EXISTS ck_register, ck_tomb") ||
-		!command(c, "CREATE TABLE ck_register (id int PRIMARY KEY, version bigint NOT NULL, "
-				 "writer int, pad text)") ||
-		!command(c, "CREATE TABLE ck_tomb (id int PRIMARY KEY, version bigint NOT NULL)") ||
-		!command(c, "SELECT cachekit.attach('ck_register', negative_ttl => '1 hour')"))
+	if (!command(c, "DROP SCHEMA IF EXISTS ck_local, ck_redis CASCADE") ||
+		!command(c, "DROP SERVER IF EXISTS ck_redis CASCADE"))
 		return false;
-
-	for (int key = 1; key <= options.keys; key++)
+	if (options.redis)
 	{
-		ids[key - 1] = history_write(key, 0);
-		if (ids[key - 1] != (WriteId) key)
-			report_fatal("the history is not new");
-		history_version(ids[key - 1], VERSION_UNIT + key, false);
+		snprintf(sql, sizeof(sql), "CREATE SERVER ck_redis FOREIGN DATA WRAPPER cachekit OPTIONS "
+				 "(kind 'redis', host '%s', namespace '" REDIS_NAMESPACE "', "
+				 "command_timeout '300ms', breaker_reset '200ms')", redis_socket());
+		if (!command(c, sql))
+			return false;
 	}
-	history_sent(ids, options.keys);
-	snprintf(sql, sizeof(sql), "INSERT INTO ck_register SELECT k, %lld + k, 0, (%lld + k)::text "
-			 "FROM generate_series(1, %d) k",
-			 (long long) VERSION_UNIT, (long long) VERSION_UNIT, options.keys);
-	if (!command(c, sql))
+	for (int t = 0; t < ntables; t++)
+		if (!make_table(c, t))
+			return false;
+	if (options.redis && !control_delivered(c))
 		return false;
-	snprintf(sql, sizeof(sql), "INSERT INTO ck_tomb SELECT k, 0 FROM generate_series(1, %d) k",
-			 options.keys);
-	if (!command(c, sql))
-		return false;
-	history_done(ids, options.keys);
-	free(ids);
+	if (report_violations() > 0)
+		report_fatal("the cache server cannot be used; see cachekit.health()");
 	return true;
 }
 
@@ -95,16 +158,17 @@ control_wait_alone(Session *c)
 	}
 }
 
-bool
-control_truth(Session *c)
+static bool
+truth_of_table(Session *c, int table)
 {
 	PGresult   *res;
 
 	/* the DDL session may have been stopped between two steps */
-	if (!command(c, "ALTER TABLE ck_register ENABLE TRIGGER ALL") ||
-		!command(c, "SELECT cachekit.attach('ck_register', negative_ttl => '1 hour')"))
+	if (!use_table(c, table) ||
+		!command(c, "ALTER TABLE ck_register ENABLE TRIGGER ALL") ||
+		!attach(c, table))
 		return false;
-	history_window_moves(false);
+	history_window_moves(table, false);
 
 	res = query(c, "SELECT t.id, coalesce(r.version, t.version), r.id IS NULL "
 				"FROM ck_tomb t LEFT JOIN ck_register r ON r.id = t.id ORDER BY t.id");
@@ -117,26 +181,38 @@ control_truth(Session *c)
 					  strtoll(PQgetvalue(res, i, 1), NULL, 10),
 					  strcmp(PQgetvalue(res, i, 2), "t") == 0);
 	PQclear(res);
-	history_truth_end();
 
 	res = query(c, "SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a "
 				"JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
 				"WHERE a.attrelid = 'ck_register'::regclass AND a.attname = 'shape'");
 	if (res == NULL)
 		return false;
-	history_shape_truth(PQntuples(res) == 1 ? atoi(PQgetvalue(res, 0, 0)) : 0);
+	history_shape_truth(table, PQntuples(res) == 1 ? atoi(PQgetvalue(res, 0, 0)) : 0);
 	PQclear(res);
 	return true;
 }
 
 bool
-control_at_rest(Session *c)
+control_truth(Session *c)
+{
+	for (int t = 0; t < ntables; t++)
+		if (!truth_of_table(c, t))
+			return false;
+	history_truth_end();
+	return true;
+}
+
+static bool
+table_at_rest(Session *c, int table)
 {
 	char		sql[256];
 
+	if (!use_table(c, table))
+		return false;
 	snprintf(sql, sizeof(sql), "SELECT k, cachekit.fetch('ck_register', k), "
 			 "(SELECT to_jsonb(r) FROM ck_register r WHERE r.id = k) "
-			 "FROM generate_series(1, %d) k", options.keys);
+			 "FROM generate_series(%d, %d) k",
+			 FIRST_KEY(table), FIRST_KEY(table) + options.keys - 1);
 	for (int pass = 1; pass <= 2; pass++)
 	{
 		PGresult   *res = query(c, sql);
@@ -157,27 +233,131 @@ control_at_rest(Session *c)
 }
 
 bool
-control_hits(Session *c, int64_t *hits)
+control_at_rest(Session *c)
 {
-	static int	known = -1;		/* is there such a view? */
-	PGresult   *res;
+	for (int t = 0; t < ntables; t++)
+		if (!table_at_rest(c, t))
+			return false;
+	return true;
+}
 
-	*hits = -1;
-	if (known < 0)
+/* While a sender starts, it may not know yet what it has to deliver. */
+bool
+control_delivered(Session *c)
+{
+	int64_t		give_up = now_ns() + DELIVERY_SECONDS * INT64_C(1000000000);
+	bool		delivered = false;
+
+	while (!delivered && now_ns() < give_up)
 	{
-		res = query(c, "SELECT to_regclass('cachekit.stat_entities')");
+		PGresult   *res = query(c, "SELECT state = 'ready' FROM cachekit.stat_servers "
+								"WHERE name = 'ck_redis'");
+
 		if (res == NULL)
 			return false;
-		known = !PQgetisnull(res, 0, 0);
+		if (PQntuples(res) == 1 && strcmp(PQgetvalue(res, 0, 0), "t") == 0)
+		{
+			PQclear(res);
+			res = query(c, "SELECT cachekit.wait_for_delivery('1 s')");
+			if (res == NULL)
+				return false;
+			delivered = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
+		}
+		else
+			pause_ms(20);
 		PQclear(res);
 	}
-	if (known == 0)
-		return true;
-	res = query(c, "SELECT coalesce(sum(local_hits + negative_hits), 0)::bigint "
-				"FROM cachekit.stat_entities WHERE name = 'ck_register'");
+	if (!delivered)
+		report_violation("delivery", "not all that was committed had reached Redis after %d s",
+						 DELIVERY_SECONDS);
+	return true;
+}
+
+typedef struct Comparison
+{
+	PGresult   *rows[MAX_TABLES];	/* (key, document), every key */
+	uint64_t	compared;
+} Comparison;
+
+static void
+compare_document(void *arg, const char *name, const char *document)
+{
+	Comparison *comparison = arg;
+
+	comparison->compared++;
+	for (int t = 0; t < ntables; t++)
+	{
+		size_t		length = strlen(tables[t].name);
+		PGresult   *rows = comparison->rows[t];
+		int			row;
+
+		if (strncmp(name, tables[t].name, length) != 0 || name[length] != ':')
+			continue;
+		row = atoi(name + length + 1) - FIRST_KEY(t);
+		if (row < 0 || row >= PQntuples(rows) ||
+			strcmp(PQgetvalue(rows, row, 0), name + length + 1) != 0)
+			break;				/* nobody ever committed such a key */
+		if (PQgetisnull(rows, row, 1) || strcmp(PQgetvalue(rows, row, 1), document) != 0)
+			report_violation("document", "key %s in Redis: %s, the table: %s", name, document,
+							 PQgetisnull(rows, row, 1) ? "no row" : PQgetvalue(rows, row, 1));
+		return;
+	}
+	report_violation("document", "key %s should not be in Redis: %s", name, document);
+}
+
+bool
+control_documents(Session *c, uint64_t *compared)
+{
+	Comparison	comparison = {.compared = 0};
+
+	for (int t = 0; t < ntables; t++)
+	{
+		char		sql[256];
+
+		snprintf(sql, sizeof(sql), "SELECT k, (SELECT to_jsonb(r) FROM ck_register r "
+				 "WHERE r.id = k) FROM generate_series(%d, %d) k",
+				 FIRST_KEY(t), FIRST_KEY(t) + options.keys - 1);
+		if (use_table(c, t))
+			comparison.rows[t] = query(c, sql);
+		if (comparison.rows[t] == NULL)
+			return false;
+	}
+	redis_documents(compare_document, &comparison);
+	for (int t = 0; t < ntables; t++)
+		PQclear(comparison.rows[t]);
+	*compared = comparison.compared;
+	return true;
+}
+
+bool
+control_hits(Session *c, Hits *hits)
+{
+	PGresult   *res = query(c, "SELECT sum(local_hits + negative_hits)::bigint, "
+							"sum(server_hits)::bigint, EXISTS (SELECT FROM cachekit.stat_servers "
+							"WHERE name = 'ck_redis' AND state = 'ready') "
+							"FROM cachekit.stat_entities WHERE name IN ('ck_local', 'ck_redis')");
+
 	if (res == NULL)
 		return false;
-	*hits = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
+	hits->local = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
+	hits->server = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
+	hits->ready = strcmp(PQgetvalue(res, 0, 2), "t") == 0;
+	PQclear(res);
+	return true;
+}
+
+bool
+control_print_sender(Session *c)
+{
+	PGresult   *res = query(c, "SELECT format('%s, %s reconnects, %s resumes, %s flushes, %s fills, "
+							"%s fills dropped, last error: %s', state, reconnects, resumes, flushes, "
+							"fills_sent, fills_dropped, coalesce(last_error, 'none')) "
+							"FROM cachekit.stat_servers WHERE name = 'ck_redis'");
+
+	if (res == NULL)
+		return false;
+	if (PQntuples(res) == 1)
+		printf("sender: %s\n", PQgetvalue(res, 0, 0));
 	PQclear(res);
 	return true;
 }

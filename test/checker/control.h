@@ -8,9 +8,13 @@
 #ifndef CONTROL_H
 #define CONTROL_H
 
+#include "report.h"
 #include "session.h"
 
 extern bool control_setup(Session *c);
+
+/* a call of attach() for the registers of a table, with all settings */
+extern void control_attach_sql(int table, char *buffer, size_t size);
 
 /* until no other session of this program is connected */
 extern bool control_wait_alone(Session *c);
@@ -21,7 +25,16 @@ extern bool control_truth(Session *c);
 /* with nobody else at work: every document equals its row, fetched twice */
 extern bool control_at_rest(Session *c);
 
-/* reads that were served from the cache, so far; -1 if the server cannot tell */
-extern bool control_hits(Session *c, int64_t *hits);
+/* until Redis has got all that was committed; else that is a violation */
+extern bool control_delivered(Session *c);
+
+/* with nobody else at work: every document in Redis equals its row */
+extern bool control_documents(Session *c, uint64_t *compared);
+
+/* reads that a cache has answered, since the server started; the state of Redis */
+extern bool control_hits(Session *c, Hits *hits);
+
+/* a line about the sender */
+extern bool control_print_sender(Session *c);
 
 #endif							/* CONTROL_H */

@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 
+#include "control.h"
 #include "document.h"
 #include "report.h"
 #include "work.h"
@@ -30,7 +31,7 @@ ddl_do(Session *s, const char *sql)
 static void
 alter_shape(Session *s)
 {
-	int			shape = history_shape_next();
+	int			shape = history_shape_next(s->table);
 	char		sql[160];
 
 	if (shape % 2 == 1)
@@ -44,7 +45,7 @@ alter_shape(Session *s)
 		ddl_do(s, sql);
 	while (s->failure == FAILED_RETRY);
 	if (s->failure == FAILED_NOT)
-		history_shape_done(shape);
+		history_shape_done(s->table, shape);
 }
 
 /* The transaction sees its own shape; then nobody ever does. */
@@ -93,13 +94,17 @@ triggers_off_and_on(Session *s)
 static void
 detach_and_attach(Session *s, bool one_transaction)
 {
-	static const char attach[] =
-		"SELECT cachekit.attach('ck_register', negative_ttl => '1 hour')";
+	char		attach[160];
+	char		both[240];
 
-	history_window_moves(true);
+	control_attach_sql(s->table, attach, sizeof(attach));
+	history_window_moves(s->table, true);
 	if (one_transaction)
-		ddl_do(s, "BEGIN; SELECT cachekit.detach('ck_register'); "
-			   "SELECT cachekit.attach('ck_register', negative_ttl => '1 hour'); COMMIT");
+	{
+		snprintf(both, sizeof(both), "BEGIN; SELECT cachekit.detach('ck_register'); "
+				 "%s; COMMIT", attach);
+		ddl_do(s, both);
+	}
 	else
 	{
 		ddl_do(s, "SELECT cachekit.detach('ck_register')");
@@ -116,13 +121,14 @@ detach_and_attach(Session *s, bool one_transaction)
 				break;
 		}
 	if (!session_lost(s))
-		history_window_moves(false);
+		history_window_moves(s->table, false);
 }
 
 void
 ddl_work(Session *s)
 {
-	static int	shapes;
+	static int	made[MAX_TABLES];
+	int		   *shapes = &made[s->table];	/* nobody else changes this table */
 
 	pause_ms(options.ddl_ms / 2 + (int) (session_random(s) % (uint32_t) options.ddl_ms));
 	switch (session_random(s) % 10)
@@ -130,11 +136,11 @@ ddl_work(Session *s)
 		case 0:
 		case 1:
 		case 2:
-			if (shapes++ < MAX_SHAPES)
+			if ((*shapes)++ < MAX_SHAPES)
 				alter_shape(s);
 			break;
 		case 3:
-			if (shapes++ < MAX_SHAPES)
+			if ((*shapes)++ < MAX_SHAPES)
 				alter_and_roll_back(s);
 			break;
 		case 4:

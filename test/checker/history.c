@@ -51,16 +51,18 @@ typedef struct Key
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static Key *keys;				/* by number, [0] is not used */
-static int	nkeys;
 static Write *chunks[MAX_CHUNKS];
 static WriteId nwrites;			/* [0] is not used */
 
-static int	shape_sent;			/* newest shape whose ALTER TABLE was sent */
-static int	shape_known;		/* newest shape whose ALTER TABLE was answered,
+static struct
+{
+	int			shape_sent;		/* newest shape whose ALTER TABLE was sent */
+	int			shape_known;	/* newest shape whose ALTER TABLE was answered,
 								 * or that was seen */
+	uint64_t	window;			/* odd: fetch() may refuse to work */
+	atomic_int	hot_key;		/* the key that was last in a COMMIT */
+}			states[MAX_TABLES];
 static int	gone_back;			/* keys, over all outages, that lost a commit */
-static uint64_t window;			/* odd: fetch() may refuse to work */
-static atomic_int hot_key = 1;	/* the key that was last in a COMMIT */
 
 static Write *
 write_of(WriteId id)
@@ -69,12 +71,13 @@ write_of(WriteId id)
 }
 
 void
-history_init(int n)
+history_init(void)
 {
-	nkeys = n;
-	keys = calloc(n + 1, sizeof(Key));
+	keys = calloc((size_t) (ntables * options.keys) + 1, sizeof(Key));
 	if (keys == NULL)
 		report_fatal("out of memory");
+	for (int t = 0; t < ntables; t++)
+		states[t].hot_key = FIRST_KEY(t);
 }
 
 /*
@@ -126,6 +129,12 @@ history_version(WriteId id, Version version, bool absent)
 	pthread_mutex_unlock(&mutex);
 }
 
+static void
+set_hot_key(int key)
+{
+	atomic_store_explicit(&states[TABLE_OF(key)].hot_key, key, memory_order_relaxed);
+}
+
 /* Must be called before the COMMIT is sent. */
 void
 history_sent(const WriteId *ids, int n)
@@ -141,7 +150,7 @@ history_sent(const WriteId *ids, int n)
 		w->state = WRITE_SENT;
 		w->sent_at = now;
 		if (i == n - 1)
-			atomic_store_explicit(&hot_key, w->key, memory_order_relaxed);
+			set_hot_key(w->key);
 	}
 	pthread_mutex_unlock(&mutex);
 }
@@ -168,7 +177,7 @@ history_done(const WriteId *ids, int n)
 			k->committed_at = now;
 		}
 		if (i == n - 1)
-			atomic_store_explicit(&hot_key, w->key, memory_order_relaxed);
+			set_hot_key(w->key);
 	}
 	pthread_mutex_unlock(&mutex);
 }
@@ -187,9 +196,9 @@ history_dead(WriteId id)
 }
 
 int
-history_hot_key(void)
+history_hot_key(int table)
 {
-	return atomic_load_explicit(&hot_key, memory_order_relaxed);
+	return atomic_load_explicit(&states[table].hot_key, memory_order_relaxed);
 }
 
 /* Must be called before the read is sent. */
@@ -204,8 +213,8 @@ history_bound(int key, Bound *bound)
 	bound->committed_at = k->committed_at;
 	bound->returned = k->returned;
 	bound->returned_at = k->returned_at;
-	bound->shape = shape_known;
-	bound->window = window;
+	bound->shape = states[TABLE_OF(key)].shape_known;
+	bound->window = states[TABLE_OF(key)].window;
 	bound->sent_at = now_ns();
 	pthread_mutex_unlock(&mutex);
 }
@@ -275,6 +284,8 @@ judge_absent(const Bound *b, const char *how, int session)
 static bool
 judge_shape(const Bound *b, const Seen *seen, const char *how, int session)
 {
+	int			shape_sent = states[TABLE_OF(b->key)].shape_sent;
+	int		   *shape_known = &states[TABLE_OF(b->key)].shape_known;
 	char		saw[80];
 	char		but[80];
 	bool		good;
@@ -288,8 +299,8 @@ judge_shape(const Bound *b, const Seen *seen, const char *how, int session)
 	{
 		int			known = seen->shape != 0 ? seen->shape : (b->shape + 1) / 2 * 2;
 
-		if (known > shape_known)
-			shape_known = known;
+		if (known > *shape_known)
+			*shape_known = known;
 		return true;
 	}
 	if (seen->shape != 0)
@@ -392,22 +403,22 @@ history_judge(const Bound *bound, const Seen *seen, ReadRule rule,
 
 /* The next shape, about to be sent. */
 int
-history_shape_next(void)
+history_shape_next(int table)
 {
 	int			shape;
 
 	pthread_mutex_lock(&mutex);
-	shape = ++shape_sent;
+	shape = ++states[table].shape_sent;
 	pthread_mutex_unlock(&mutex);
 	return shape;
 }
 
 void
-history_shape_done(int shape)
+history_shape_done(int table, int shape)
 {
 	pthread_mutex_lock(&mutex);
-	if (shape > shape_known)
-		shape_known = shape;
+	if (shape > states[table].shape_known)
+		states[table].shape_known = shape;
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -416,25 +427,25 @@ history_shape_done(int shape)
  * not used again, so the next one that fits the parity is as good.
  */
 void
-history_shape_truth(int shape)
+history_shape_truth(int table, int shape)
 {
 	pthread_mutex_lock(&mutex);
 	if (shape != 0)
-		shape_known = shape;
+		states[table].shape_known = shape;
 	else
 	{
-		shape_sent += shape_sent % 2;
-		shape_known = shape_sent;
+		states[table].shape_sent += states[table].shape_sent % 2;
+		states[table].shape_known = states[table].shape_sent;
 	}
 	pthread_mutex_unlock(&mutex);
 }
 
 void
-history_window_moves(bool open)
+history_window_moves(int table, bool open)
 {
 	pthread_mutex_lock(&mutex);
-	if (open != (window % 2 == 1))
-		window++;
+	if (open != (states[table].window % 2 == 1))
+		states[table].window++;
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -445,7 +456,8 @@ history_in_window(const Bound *bound)
 	bool		result;
 
 	pthread_mutex_lock(&mutex);
-	result = bound->window % 2 == 1 || window != bound->window;
+	result = bound->window % 2 == 1 ||
+		states[TABLE_OF(bound->key)].window != bound->window;
 	pthread_mutex_unlock(&mutex);
 	return result;
 }
@@ -460,7 +472,7 @@ history_truth(int key, Version version, bool absent)
 	Key		   *k = &keys[key];
 
 	pthread_mutex_lock(&mutex);
-	if (options.synchronous && version < k->committed)
+	if (options.async == 0 && version < k->committed)
 		report_violation("lost", "key %d: version %lld.%u was committed at %.3f ms, but "
 						 "after the outage the table has %s %lld.%u", key,
 						 (long long) VERSION_COUNT(k->committed),

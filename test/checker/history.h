@@ -49,7 +49,7 @@ typedef struct Bound
 	Version		returned;		/* newest version that a read has returned */
 	int64_t		returned_at;
 	int			shape;			/* newest known shape of the table */
-	uint64_t	window;			/* see history_window_moves */
+	uint64_t	window;			/* of the table, see history_window_moves */
 } Bound;
 
 /* how strictly a read is judged */
@@ -60,7 +60,7 @@ typedef enum ReadRule
 	READ_MAY_MISS				/* "not here" is always a right answer */
 } ReadRule;
 
-extern void history_init(int keys);
+extern void history_init(void);
 
 /* writes */
 extern WriteId history_write(int key, int writer);
@@ -73,15 +73,15 @@ extern void history_dead(WriteId id);
 extern void history_bound(int key, Bound *bound);
 extern bool history_judge(const Bound *bound, const Seen *seen, ReadRule rule,
 						  const char *how, int session);
-extern int	history_hot_key(void);
+extern int	history_hot_key(int table);
 
-/* the shape of the documents: odd numbers have a column, even ones have none */
-extern int	history_shape_next(void);
-extern void history_shape_done(int shape);
-extern void history_shape_truth(int shape);
+/* the shape of a table's documents: odd numbers have a column, even ones none */
+extern int	history_shape_next(int table);
+extern void history_shape_done(int table, int shape);
+extern void history_shape_truth(int table, int shape);
 
-/* a stretch of time in which fetch() may refuse to work */
-extern void history_window_moves(bool open);
+/* a stretch of time in which fetch() may refuse to work on a table */
+extern void history_window_moves(int table, bool open);
 extern bool history_in_window(const Bound *bound);
 
 /* after an outage, with no other session alive */

@@ -19,7 +19,7 @@
 static int
 key_to_read(Session *s)
 {
-	return session_chance(s, HOT_PERCENT) ? history_hot_key() : some_key(s);
+	return session_chance(s, HOT_PERCENT) ? history_hot_key(s->table) : some_key(s);
 }
 
 /*

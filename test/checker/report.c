@@ -11,9 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "faults.h"
 #include "report.h"
 
-#define MAX_KINDS	16
+#define MAX_KINDS		16
+#define LEAST_PERCENT	5		/* of the reads that Redis should answer */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t violations;
@@ -86,24 +88,40 @@ report_progress(const uint64_t *totals, double seconds)
 	fflush(stdout);
 }
 
-/* "hits" is negative if the server cannot tell */
+/* The lines about Redis; a run in which it hardly ever answered proves little. */
+static void
+report_redis(const uint64_t *totals, const Summary *summary)
+{
+	double		percent = totals[COUNT_READS] == 0 ? 0 :
+		(double) summary->hits.server * 100 / (double) totals[COUNT_READS];
+
+	printf("answered by Redis      %12" PRId64 "  (%.1f %% of the reads by the bounds)\n",
+		   summary->hits.server, percent);
+	printf("Redis ready            %12d  (of %d looks)\n", summary->ready, summary->looks);
+	printf("documents in Redis     %12" PRIu64 "  (each compared with its row at the end)\n",
+		   summary->documents);
+	faults_report();
+	if (options.redis_faults == 0 && percent < LEAST_PERCENT)
+		printf("FINDING: Redis answered fewer than %d %% of the reads, without any fault\n",
+			   LEAST_PERCENT);
+}
+
 void
-report_end(const uint64_t *totals, double seconds, int outages, int gone_back,
-		   int64_t hits)
+report_end(const uint64_t *totals, const Summary *summary)
 {
 	uint64_t	checked = totals[COUNT_READS] + totals[COUNT_OWN] + totals[COUNT_SNAPSHOT];
 
 	printf("\n");
 	printf("reads checked          %12" PRIu64 "  (%.0f a minute)\n",
-		   checked, (double) checked * 60 / seconds);
+		   checked, (double) checked * 60 / summary->seconds);
 	printf("  by the bounds        %12" PRIu64 "\n", totals[COUNT_READS]);
 	printf("  own changes          %12" PRIu64 "\n", totals[COUNT_OWN]);
 	printf("  against a SELECT     %12" PRIu64 "\n", totals[COUNT_SNAPSHOT]);
-	if (hits >= 0)
-		printf("served from the cache  %12" PRId64 "%s\n", hits,
-			   outages > 0 ? "  (at least: the server forgets in an outage)" : "");
-	else
-		printf("served from the cache       unknown  (no cachekit.stat_entities)\n");
+	printf("served from the cache  %12" PRId64 "%s\n",
+		   summary->hits.local + summary->hits.server,
+		   summary->outages > 0 ? "  (at least: the server forgets in an outage)" : "");
+	if (options.redis)
+		report_redis(totals, summary);
 	printf("transactions committed %12" PRIu64 "  (%" PRIu64 " row versions)\n",
 		   totals[COUNT_COMMITTED], totals[COUNT_VERSIONS]);
 	printf("  rolled back          %12" PRIu64 "\n", totals[COUNT_ROLLED_BACK]);
@@ -112,7 +130,8 @@ report_end(const uint64_t *totals, double seconds, int outages, int gone_back,
 	printf("DDL steps              %12" PRIu64 "\n", totals[COUNT_DDL]);
 	printf("fetches while detached %12" PRIu64 "  (refused, as documented)\n",
 		   totals[COUNT_REFUSED]);
-	printf("outages survived       %12d  (%d keys lost a commit)\n", outages, gone_back);
+	printf("outages survived       %12d  (%d keys lost a commit)\n", summary->outages,
+		   summary->gone_back);
 	printf("violations             %12" PRIu64 "\n", report_violations());
 	for (int i = 0; i < MAX_KINDS && kinds[i].kind != NULL; i++)
 		printf("  %-20s %12" PRIu64 "\n", kinds[i].kind, kinds[i].count);

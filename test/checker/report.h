@@ -19,8 +19,27 @@ extern uint64_t report_violations(void);
 extern void report_fatal(const char *format,...)
 			__attribute__((format(printf, 1, 2), noreturn));
 
+/* fetches that a cache has answered */
+typedef struct Hits
+{
+	int64_t		local;			/* the server's shared memory */
+	int64_t		server;			/* Redis */
+	bool		ready;			/* is Redis in use now? */
+} Hits;
+
+/* what report_end says, besides what the sessions count */
+typedef struct Summary
+{
+	double		seconds;
+	int			outages;
+	int			gone_back;		/* keys that lost a commit in an outage */
+	Hits		hits;
+	int			looks;			/* at the state of Redis */
+	int			ready;			/* of them, those that found it ready */
+	uint64_t	documents;		/* in Redis, compared with their rows */
+} Summary;
+
 extern void report_progress(const uint64_t *totals, double seconds);
-extern void report_end(const uint64_t *totals, double seconds, int outages, int gone_back,
-					   int64_t hits);
+extern void report_end(const uint64_t *totals, const Summary *summary);
 
 #endif							/* REPORT_H */

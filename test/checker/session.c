@@ -101,11 +101,13 @@ ignore_notice(void *arg, const PGresult *res)
 bool
 session_open(Session *s)
 {
+	char		settings[80];
 	const char *keys[] = {"dbname", "application_name", "options", "client_encoding", NULL};
-	const char *values[] = {options.conninfo, APPLICATION_NAME,
-		options.synchronous ? "-c synchronous_commit=on" : "-c synchronous_commit=off",
-	"UTF8", NULL};
+	const char *values[] = {options.conninfo, APPLICATION_NAME, settings, "UTF8", NULL};
 
+	s->async = options.async == 100;
+	snprintf(settings, sizeof(settings), "-c search_path=%s -c synchronous_commit=%s",
+			 tables[s->table].name, s->async ? "off" : "on");
 	s->conn = PQconnectdbParams(keys, values, 1);
 	if (PQstatus(s->conn) != CONNECTION_OK)
 	{

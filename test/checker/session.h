@@ -49,12 +49,14 @@ typedef enum Statement
 typedef struct Session
 {
 	int			number;			/* from 1; 0 is the control session */
+	int			table;			/* where its registers are */
 	const char *role;			/* "writer", "reader", ... */
 	void		(*work) (struct Session *);	/* one round of its work */
 	PGconn	   *conn;			/* NULL when closed */
 	Failure		failure;		/* of the last statement */
 	char		message[256];	/* of the last FAILED_ERROR, one line */
 	uint64_t	random;			/* state of session_random */
+	bool		async;			/* does synchronous_commit stand at off? */
 	Counts		counts;
 } Session;
 

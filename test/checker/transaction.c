@@ -106,7 +106,7 @@ txn_begin(Txn *t, Session *s)
 {
 	memset(t, 0, sizeof(*t));
 	t->session = s;
-	history_bound(1, &t->start);
+	history_bound(FIRST_KEY(s->table), &t->start);
 	return session_do(s, "BEGIN");
 }
 
@@ -270,8 +270,8 @@ txn_swap(Txn *t, int key1, int key2)
 		if (res == NULL)
 			return false;
 		newest = old;
-		if (strtoll(PQgetvalue(res, to - 1, 1), NULL, 10) > newest)
-			newest = strtoll(PQgetvalue(res, to - 1, 1), NULL, 10);
+		if (strtoll(PQgetvalue(res, to - FIRST_KEY(t->session->table), 1), NULL, 10) > newest)
+			newest = strtoll(PQgetvalue(res, to - FIRST_KEY(t->session->table), 1), NULL, 10);
 		PQclear(res);
 		w1 = add_successor(t, to, newest, false);
 		w2 = add_successor(t, from, old, true);

@@ -24,7 +24,7 @@ some_key(Session *s)
 
 	if (n >= 10 && session_chance(s, 50))
 		n /= 10;
-	return (int) (1 + session_random(s) % n);
+	return FIRST_KEY(s->table) + (int) (session_random(s) % n);
 }
 
 static int
@@ -169,7 +169,7 @@ truncate_all(Session *s)
 	if (keys == NULL)
 		return;
 	for (int i = 0; i < options.keys; i++)
-		keys[i] = i + 1;
+		keys[i] = FIRST_KEY(s->table) + i;
 	good = txn_begin(&t, s) && txn_lock_keys(&t, keys, options.keys) &&
 		txn_truncate(&t, 90);
 	for (int i = 0; i < 3 && good; i++)
@@ -192,12 +192,34 @@ invalidate_by_hand(Session *s)
 	PQclear(res);
 }
 
+/*
+ * Now and then a writer chooses anew whether its commits are asynchronous, so
+ * that commits of both kinds follow each other in one session, too.
+ */
+static bool
+choose_commit(Session *s)
+{
+	bool		async;
+
+	if (!session_chance(s, 20))
+		return true;
+	async = session_chance(s, options.async);
+	if (async == s->async)
+		return true;
+	if (!session_do(s, async ? "SET synchronous_commit = off" : "SET synchronous_commit = on"))
+		return false;
+	s->async = async;
+	return true;
+}
+
 void
 writer_work(Session *s)
 {
 	uint32_t	choice = session_random(s) % 100;
 	int64_t		due = next_truncate;
 
+	if (options.async % 100 != 0 && !choose_commit(s))
+		return;
 	if (options.truncate_ms > 0 && now_ns() >= due &&
 		atomic_compare_exchange_strong(&next_truncate, &due,
 									   now_ns() + options.truncate_ms * INT64_C(1000000)))
@@ -220,5 +242,5 @@ writer_work(Session *s)
 
 	/* what it has just written is what it is least allowed to miss */
 	if (!session_lost(s) && session_chance(s, 15))
-		reader_fetch(s, history_hot_key(), ST_FETCH, READ_STRICT, "fetch");
+		reader_fetch(s, history_hot_key(s->table), ST_FETCH, READ_STRICT, "fetch");
 }

@@ -1,0 +1,42 @@
+/*
+ * redis.h
+ *		The private Redis of a run.
+ *
+ * It keeps nothing on disk but the copies that it is asked for.  Only the main
+ * thread may call these functions; what does not work is fatal.  When the
+ * checker dies, Redis dies with it.
+ */
+#ifndef REDIS_H
+#define REDIS_H
+
+#include "checker.h"
+
+#define REDIS_NAMESPACE	"ck"
+
+/* makes a folder below $TMPDIR and starts Redis there, on a socket */
+extern void redis_open(void);
+extern const char *redis_socket(void);
+
+/* kills it; removes the folder too, unless "keep" */
+extern void redis_close(bool keep);
+
+extern void redis_kill(void);
+extern void redis_start(bool with_copy);	/* else empty; waits until it answers */
+extern void redis_freeze(void);
+extern void redis_thaw(void);
+
+/* puts away a copy of all data, in place of the last one */
+extern void redis_copy(void);
+extern bool redis_has_copy(void);
+
+/* a command without an answer of interest */
+extern void redis_do(const char *command);
+
+/*
+ * Every key of our namespace that holds a document, without those that are
+ * cachekit's own.  The name is given without the namespace.
+ */
+extern void redis_documents(void (*each) (void *arg, const char *name, const char *document),
+							void *arg);
+
+#endif							/* REDIS_H */
