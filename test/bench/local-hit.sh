@@ -14,4 +14,4 @@ SELECT * FROM users WHERE id = :id;'
 before=$(hits users)
 compare local-hit fetch to_jsonb plain
 after=$(hits users)
-[ -z "$after" ] || say "            $((after - before)) local hits"
+[ -z "$after" ] || say "                $((after - before)) local hits"

@@ -1,10 +1,11 @@
 # measure.sh - rounds in turns, medians and ratios
 #
 # Sourced by test/bench/run, before the benchmarks, which are one file each. A benchmark makes its
-# tables with "sql", its sides with "side", and calls "compare" or "compare_latency".
+# tables with "sql", its sides with "side" or "program", and calls "compare" or "compare_latency".
 #
-# A side is a pgbench script in $run/bench; what a round of it said is appended to a file of its
-# own, a line a round, so that round N of one side is measured next to round N of the other.
+# A side is a pgbench script in $run/bench, or a command; what a round of it said is appended to a
+# file of its own, a line a round, so that round N of one side is measured next to round N of the
+# other.
 
 sql()
 {
@@ -17,6 +18,17 @@ side()
 	rm -f "$run/bench/$1".*
 	printf '%s\n' "$2" >"$run/bench/$1.label"
 	printf '%s\n' "$3" >"$run/bench/$1.sql"
+}
+
+# program NAME LABEL COMMAND...: makes a side of a command, which gets the seconds as one argument
+# more, and prints how many a second it has done.
+program()
+{
+	rm -f "$run/bench/$1".*
+	printf '%s\n' "$2" >"$run/bench/$1.label"
+	name=$1
+	shift 2
+	printf '%s\n' "$*" >"$run/bench/$name.command"
 }
 
 label() { cat "$run/bench/$1.label"; }
@@ -33,6 +45,23 @@ pgbench_round()
 }
 
 tps() { sed -n 's/^tps = \([0-9.]*\).*/\1/p'; }
+
+# per_second SIDE SECONDS: one round.
+per_second()
+{
+	if [ -f "$run/bench/$1.command" ]; then
+		as_user $(cat "$run/bench/$1.command") "$2" || fail "failed: $(cat "$run/bench/$1.command")"
+	else
+		said=$(pgbench_round "$1" "$2" -c "$sessions" -j 2) || {
+			printf '%s\n' "$said" >&2
+			exit 1
+		}
+		printf '%s\n' "$said" | tps
+	fi
+}
+
+# Called after each round of "compare"; a benchmark can have another one.
+after_round() { :; }
 
 # median_of COLUMN FILE: of the numbers in that column.
 median_of()
@@ -51,13 +80,13 @@ ratios()
 
 heading()
 {
-	printf '\n%-10s  %-30s %-30s %10s %10s  %s\n' benchmark A B A B "A/B (least..most)"
+	printf '\n%-14s  %-30s %-30s %10s %10s  %s\n' benchmark A B A B "A/B (least..most)"
 }
 
 # row NAME COLUMN SIDE_A SIDE_B UNIT DIGITS
 row()
 {
-	printf '%-10s  %-30s %-30s %10.*f %10.*f  %s  %s\n' "$1" "$(label "$3")" "$(label "$4")" \
+	printf '%-14s  %-30s %-30s %10.*f %10.*f  %s  %s\n' "$1" "$(label "$3")" "$(label "$4")" \
 		"$6" "$(median_of "$2" "$run/bench/$3.rounds")" \
 		"$6" "$(median_of "$2" "$run/bench/$4.rounds")" \
 		"$(ratios "$2" "$run/bench/$3.rounds" "$run/bench/$4.rounds")" "$5"
@@ -71,13 +100,15 @@ compare()
 	shift
 	for s; do
 		rm -f "$run/bench/$s.rounds"
-		pgbench_round "$s" 1 -c "$sessions" -j 2 >/dev/null	# warms up
+		per_second "$s" 1 >/dev/null	# warms up
+		after_round "$s"
 	done
 	round=0
 	while [ "$round" -lt "$rounds" ]; do
 		round=$((round + 1))
 		for s; do
-			pgbench_round "$s" "$seconds" -c "$sessions" -j 2 | tps >>"$run/bench/$s.rounds"
+			per_second "$s" "$seconds" >>"$run/bench/$s.rounds"
+			after_round "$s"
 		done
 	done
 	first=$1
@@ -87,12 +118,16 @@ compare()
 	done
 }
 
-# percentiles: prints p50 and p99, in ms, of pgbench's logs of one round. The times count from the
-# moment at which a transaction was due, so that a slow one delays those behind it.
+# percentiles: prints p50 and p99, in ms, of pgbench's logs of one round, and the number of
+# transactions. The times count from the moment at which a transaction was due, so that a slow one
+# delays those behind it.
 percentiles()
 {
 	cat "$run/bench/log."* | cut -d' ' -f3 | sort -g |
-		awk '{ v[NR] = $1 } END { print v[int((NR - 1) * 0.50) + 1] / 1000, v[int((NR - 1) * 0.99) + 1] / 1000 }'
+		awk '{ v[NR] = $1 }
+			END {
+				print v[int((NR - 1) * 0.50) + 1] / 1000, v[int((NR - 1) * 0.99) + 1] / 1000, NR
+			}'
 	rm -f "$run/bench/log."*
 }
 
@@ -126,17 +161,23 @@ hits()
 		2>/dev/null
 }
 
+# make_users NAME: a table with rows of eight columns, the ids 1 to 10,000.
+make_users()
+{
+	sql "CREATE TABLE $1 (id int PRIMARY KEY, name text NOT NULL, email text NOT NULL,
+			city text, created_at timestamptz NOT NULL, score numeric, active bool, bio text);
+		INSERT INTO $1 SELECT i, 'user ' || i, 'user' || i || '@example.org',
+			'city ' || i % 100, '2024-01-01 UTC'::timestamptz + i * interval '1 minute',
+			i / 7.0, i % 3 = 0, repeat('word ' || i % 10 || ' ', 20)
+			FROM generate_series(1, 10000) i"
+	sql "VACUUM ANALYZE $1"
+}
+
 # users: the table that several benchmarks read, attached, with all of its rows in the local tier.
 users()
 {
 	[ -z "$(sql "SELECT to_regclass('users')")" ] || return 0
-	sql "CREATE TABLE users (id int PRIMARY KEY, name text NOT NULL, email text NOT NULL,
-			city text, created_at timestamptz NOT NULL, score numeric, active bool, bio text);
-		INSERT INTO users SELECT i, 'user ' || i, 'user' || i || '@example.org',
-			'city ' || i % 100, '2024-01-01 UTC'::timestamptz + i * interval '1 minute',
-			i / 7.0, i % 3 = 0, repeat('word ' || i % 10 || ' ', 20)
-			FROM generate_series(1, 10000) i;
-		SELECT cachekit.attach('users')" >/dev/null
-	sql "VACUUM ANALYZE users"
+	make_users users
+	sql "SELECT cachekit.attach('users')" >/dev/null
 	sql "SELECT count(cachekit.fetch('users', id)) FROM users" >/dev/null
 }
