@@ -99,6 +99,8 @@ answer_write_marker(Sender *sender)
 	const FeedMark *mark;
 	Marker		marker;
 	MarkerCall *call;
+	LinkTrace	traces[MAX_LINKS];
+	int			ntraces = 0;
 
 	if (!CK_GUARD("marker-write") && sender->marker_acked != InvalidXLogRecPtr)
 		return;
@@ -119,6 +121,13 @@ answer_write_marker(Sender *sender)
 	marker.record_end = mark->end;
 	marker.crc = mark->crc;
 	marker_format(&marker, sender->marker_next);
+	for (int i = 0; i < sender->links && CK_GUARD("marker-trace"); i++)
+	{
+		if (sender->trace_acked[i] == 0)
+			continue;
+		strlcpy(traces[ntraces].key, sender->trace_key[i], sizeof(traces[ntraces].key));
+		traces[ntraces++].least = sender->trace_acked[i];
+	}
 	call = MemoryContextAlloc(sender->epoch_context, sizeof(MarkerCall));
 	call->sender = sender;
 	call->position = marker.position;
@@ -129,7 +138,7 @@ answer_write_marker(Sender *sender)
 	sender->marker_in_flight = true;
 	sender->driver->put_marker(sender->link[0], sender->marker_key, sender->owner_key,
 							   sender->nonce, sender->marker_text, sender->marker_next,
-							   on_marker, call);
+							   traces, ntraces, on_marker, call);
 }
 
 /* ---------- reads ---------- */

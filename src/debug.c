@@ -31,6 +31,7 @@ static const char *const guard_names[] = {
 	"marker-write",				/* not a guard: a marker that is not acknowledged */
 	"fill-marker",				/* fill under an acknowledged marker (row 4) */
 	"fill-token",				/* a fill's words are checked when it is sent */
+	"marker-trace",				/* a marker only where the last deletions are (row 10) */
 	"marker-check",				/* flush unless the marker fits (row 9) */
 	"owner-nonce",				/* another writer is a fault (rows 6, 10) */
 	"read-marker",				/* reads check marker and owner (row 10) */

@@ -56,6 +56,8 @@ typedef struct DeleteCall
 {
 	Parcel	   *parcel;
 	int			keys;
+	int			link;
+	uint64		trace;
 } DeleteCall;
 
 /* Keys of one link that are collected for a command. */
@@ -70,6 +72,16 @@ void
 deliver_begin(Sender *sender)
 {
 	sender->deletes_in_flight = 0;
+	for (int i = 0; i < MAX_LINKS; i++)
+	{
+		char		suffix[32];
+
+		/* greater than in any epoch before */
+		sender->trace_sent[i] = (uint64) GetCurrentTimestamp();
+		sender->trace_acked[i] = sender->trace_void[i] = 0;
+		snprintf(suffix, sizeof(suffix), "cachekit:%d", i);
+		sender_named(sender, suffix, sender->trace_key[i], sizeof(sender->trace_key[i]));
+	}
 	sender->sending = NULL;
 	sender->nap_until = 0;
 	sender->flushes_running = 0;
@@ -105,14 +117,25 @@ on_deleted(void *arg, LinkStatus status, const LinkValue *values, int n, const c
 	DeleteCall *call = arg;
 	Sender	   *sender = call->parcel->sender;
 
-	sender->deletes_in_flight--;
 	if (status == LINK_OK)
-	{
 		server_count(sender->server, SERVER_ACKNOWLEDGED, call->keys);
-		command_ended(call->parcel);
-	}
 	else
 		sender_fault(sender, "a deletion failed: %s", text);
+}
+
+/* The reply to the trace follows that to its deletions, and ends them. */
+static void
+on_traced(void *arg, LinkStatus status, const LinkValue *values, int n, const char *text)
+{
+	DeleteCall *call = arg;
+	Sender	   *sender = call->parcel->sender;
+
+	sender->deletes_in_flight--;
+	if (status == LINK_OK && call->trace > sender->trace_void[call->link])
+		sender->trace_acked[call->link] = call->trace;
+	else if (status != LINK_OK && status != LINK_FULL)
+		sender_fault(sender, "a trace could not be written: %s", text);
+	command_ended(call->parcel);
 	pfree(call);
 }
 
@@ -120,16 +143,21 @@ static void
 send_batch(Sender *sender, Parcel *parcel, int link, KeyBatch *batch)
 {
 	DeleteCall *call;
+	char		trace[24];
 
 	if (batch->n == 0 || sender->faulted)
 		return;
 	call = MemoryContextAlloc(sender->epoch_context, sizeof(DeleteCall));
 	call->parcel = parcel;
 	call->keys = batch->n;
+	call->link = link;
+	call->trace = ++sender->trace_sent[link];
 	parcel->commands++;
 	sender->deletes_in_flight++;
 	server_count(sender->server, SERVER_SENT, batch->n);
 	sender->driver->del(sender->link[link], batch->key, batch->len, batch->n, on_deleted, call);
+	snprintf(trace, sizeof(trace), UINT64_FORMAT, call->trace);
+	sender->driver->put(sender->link[link], sender->trace_key[link], trace, on_traced, call);
 	batch->n = 0;
 }
 
@@ -277,6 +305,17 @@ typedef struct FlushCall
 	FlushJob   *job;
 } FlushCall;
 
+/* A flush of everything takes the traces with it: those that were sent until now. */
+static void
+void_traces(Sender *sender)
+{
+	for (int i = 0; i < sender->links; i++)
+	{
+		sender->trace_acked[i] = 0;
+		sender->trace_void[i] = sender->trace_sent[i];
+	}
+}
+
 static void
 on_flushed(void *arg, LinkStatus status, const LinkValue *values, int n, const char *text)
 {
@@ -286,6 +325,8 @@ on_flushed(void *arg, LinkStatus status, const LinkValue *values, int n, const c
 	if (status == LINK_OK)
 	{
 		call->job->finished = true;
+		if (call->job->entity[0] == '\0')
+			void_traces(call->sender);
 		server_count(call->sender->server, SERVER_FLUSHES, 1);
 	}
 	else
@@ -310,6 +351,7 @@ start_flush(Sender *sender, FlushJob *job)
 		sender->marker_sent = sender->marker_acked = InvalidXLogRecPtr;
 		pg_atomic_write_u64(&sender->server->marked, InvalidXLogRecPtr);
 		sender->marker_text[0] = '\0';
+		void_traces(sender);
 	}
 	snprintf(suffix, sizeof(suffix), "%s%s", job->entity, job->entity[0] ? ":" : "");
 	sender_named(sender, suffix, prefix, sizeof(prefix));

@@ -36,6 +36,15 @@ typedef struct LinkValue
 typedef void (*LinkCallback) (void *arg, LinkStatus status, const LinkValue *values, int n,
 							  const char *text);
 
+#define MAX_LINKS	16
+
+/* A key whose value, a number, has been acknowledged to be at least this. */
+typedef struct LinkTrace
+{
+	char		key[96];
+	uint64		least;
+} LinkTrace;
+
 typedef struct Driver
 {
 	/* Begin to connect; NULL with a message when that fails at once. */
@@ -66,10 +75,12 @@ typedef struct Driver
 								 LinkCallback done, void *arg);
 	/*
 	 * The same for the marker, and only if it still is the previous one ("":
-	 * absent): data that have gone back must not be certified as new.
+	 * absent) and each trace has at least its value: data that have gone back
+	 * must not be certified as new.
 	 */
 	void		(*put_marker) (Link *link, const char *key, const char *owner_key,
 							   const char *owner, const char *previous, const char *value,
+							   const LinkTrace *traces, int ntraces,
 							   LinkCallback done, void *arg);
 	/* Read many values at one moment. */
 	void		(*get) (Link *link, const char *const *keys, const Size *lens, int n,

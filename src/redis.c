@@ -12,6 +12,7 @@
 
 #include "redis_link.h"
 
+#define MAX_TEXTS			(8 + 2 * MAX_LINKS) /* arguments of one command */
 #define SCAN_COUNT			"1000"
 
 /* A flush: one SCAN at a time, and the UNLINKs of what it has found. */
@@ -35,8 +36,9 @@ static void
 send_texts(Link *link, ReplyHandler handler, LinkCallback done, void *arg, int argc,
 		   const char **argv)
 {
-	size_t		lens[8];
+	size_t		lens[MAX_TEXTS];
 
+	Assert(argc <= MAX_TEXTS);
 	for (int i = 0; i < argc; i++)
 		lens[i] = strlen(argv[i]);
 	redis_send(link, handler, done, arg, argc, argv, lens);
@@ -183,16 +185,36 @@ redis_put_if_owner(Link *link, const char *key, const char *owner_key, const cha
 
 static void
 redis_put_marker(Link *link, const char *key, const char *owner_key, const char *owner,
-				 const char *previous, const char *value, LinkCallback done, void *arg)
+				 const char *previous, const char *value, const LinkTrace *traces,
+				 int ntraces, LinkCallback done, void *arg)
 {
 	static const char script[] =
 		"if redis.call('GET',KEYS[2])~=ARGV[1] then return 0 end "
 		"local now=redis.call('GET',KEYS[1]) or '' "
 		"if now~=ARGV[3] then return 0 end "
+		"for i=3,#KEYS do "
+		"if tonumber(redis.call('GET',KEYS[i]) or '-1')<tonumber(ARGV[i+1]) then return 0 end end "
 		"redis.call('SET',KEYS[1],ARGV[2]) return 1";
-	const char *argv[8] = {"EVAL", script, "2", key, owner_key, owner, value, previous};
+	const char *argv[MAX_TEXTS] = {"EVAL", script};
+	char		number[MAX_LINKS][24];
+	char		keys[8];
+	int			argc = 2;
 
-	send_texts(link, on_number, done, arg, 8, argv);
+	snprintf(keys, sizeof(keys), "%d", 2 + ntraces);
+	argv[argc++] = keys;
+	argv[argc++] = key;
+	argv[argc++] = owner_key;
+	for (int i = 0; i < ntraces; i++)
+		argv[argc++] = traces[i].key;
+	argv[argc++] = owner;
+	argv[argc++] = value;
+	argv[argc++] = previous;
+	for (int i = 0; i < ntraces; i++)
+	{
+		snprintf(number[i], sizeof(number[i]), UINT64_FORMAT, traces[i].least);
+		argv[argc++] = number[i];
+	}
+	send_texts(link, on_number, done, arg, argc, argv);
 }
 
 /* A command with a list of keys. */

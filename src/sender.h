@@ -24,7 +24,6 @@
 #include "marker.h"
 #include "servers.h"
 
-#define MAX_LINKS	16
 #define FLAPPING		3		/* robberies in a row: the log knows, health() tells */
 
 typedef enum EpochPhase
@@ -91,6 +90,15 @@ typedef struct Sender
 	XLogRecPtr	ready_at;		/* readable once the position is here */
 	XLogRecPtr	floor;			/* end of our own message */
 	XLogRecPtr	floor_start;
+
+	/*
+	 * Traces: after each command of deletions its link sets a key of its own
+	 * to a number that grows.  If the data go back, so does that.
+	 */
+	char		trace_key[MAX_LINKS][96];
+	uint64		trace_sent[MAX_LINKS];
+	uint64		trace_acked[MAX_LINKS]; /* 0: none that counts */
+	uint64		trace_void[MAX_LINKS];	/* up to here, a flush may have deleted it */
 
 	/* deletions and flushes: deliver.c */
 	int			deletes_in_flight;

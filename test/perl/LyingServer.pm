@@ -157,7 +157,8 @@ sub truth
 	}
 	if ($command eq 'EVAL')
 	{
-		my ($script, $n, $key, $owner_key, $owner, $value) = @words;
+		my ($script, $n, $key, $owner_key) = @words;
+		my ($owner, $value) = @words[ 2 + $n, 3 + $n ];
 
 		return ":0\r\n" if ($store->{$owner_key} // '') ne $owner;
 		$store->{$key} = $value;

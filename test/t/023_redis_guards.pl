@@ -152,6 +152,30 @@ my %scenario = (
 		return $value eq 'new';
 	},
 
+	# data go back by less than from one marker to the next
+	'marker-trace' => sub {
+		my ($also) = @_;
+		my @keys;
+
+		fill(1);
+		$node->safe_psql('postgres', q{
+			UPDATE item SET v = v WHERE id > 2; SELECT cachekit.wait_for_delivery('60 s')});
+		fill(1);
+		marked();
+		disable("marker-write$also");
+		@keys = map { "postgres:$_" } ('item:1', 'cachekit:0', 'cachekit:1');
+		$redis->cli('COPY', $_, "$_:before") foreach @keys;
+		$node->safe_psql('postgres', q{
+			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
+		$redis->cli('EVAL', q{for i=1,3 do redis.call('COPY',KEYS[i]..':before',KEYS[i],'REPLACE') end}, 3, @keys);
+		disable($also eq '' ? '' : substr($also, 2));
+		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
+		marked();
+		my $value = value_of(1);
+		$redis->cli('DEL', map { "$_:before" } @keys);
+		return $value eq 'new';
+	},
+
 	# another writer has taken the namespace: nothing of ours is set any more
 	'owner-nonce' => sub {
 		fill(1);
@@ -325,7 +349,7 @@ my %scenario = (
 );
 
 # Guards that a scenario switches off itself, together with others.
-my %itself = map { $_ => 1 } ('fill-marker', 'read-position', 'readable', 'visibility-wait');
+my %itself = map { $_ => 1 } ('fill-marker', 'marker-trace', 'read-position', 'readable', 'visibility-wait');
 
 foreach my $guard (sort keys %scenario)
 {
