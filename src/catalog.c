@@ -23,6 +23,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "foreign/foreign.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -76,6 +77,22 @@ catalog_exists(void)
 		return false;
 	relation_close(rel, AccessShareLock);
 	return true;
+}
+
+int
+catalog_server_oids(List *names, Oid *oids, int max)
+{
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, names)
+	{
+		Oid			server = get_foreign_server_oid(lfirst(cell), true);
+
+		if (OidIsValid(server) && n < max)
+			oids[n++] = server;
+	}
+	return n;
 }
 
 /* Is a name among a row's names? */

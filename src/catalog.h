@@ -32,6 +32,8 @@ typedef struct EntityRow
 } EntityRow;
 
 extern bool catalog_exists(void);
+/* The OIDs of cache servers by name, at most max; names that are no more are left out. */
+extern int	catalog_server_oids(List *names, Oid *oids, int max);
 extern bool catalog_names_have(List *names, const char *name);
 extern bool catalog_read(Oid relid, EntityRow *row);
 extern Oid	catalog_relation_of(const char *name);

@@ -16,7 +16,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "common/hashfn.h"
-#include "foreign/foreign.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -353,18 +352,11 @@ add_catalog_target(ChangedEntity *changed)
 {
 	EntityRow	row;
 	Oid			servers[RECORD_MAX_SERVERS];
-	int			n = 0;
-	ListCell   *cell;
+	int			n;
 
 	if (!catalog_read(changed->relid, &row))
 		return;
-	foreach(cell, row.servers)
-	{
-		Oid			server = get_foreign_server_oid(lfirst(cell), true);
-
-		if (OidIsValid(server) && n < RECORD_MAX_SERVERS)
-			servers[n++] = server;
-	}
+	n = catalog_server_oids(row.servers, servers, RECORD_MAX_SERVERS);
 	change_set_add_target(changed, key_percent_encode(row.name, strlen(row.name)), servers, n);
 }
 

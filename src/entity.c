@@ -421,21 +421,15 @@ entities_of_relation(Oid relid)
 bool
 entity_tier_key(const Entity *entity, const KeyText *text, TierKey *key)
 {
-	EntitySlot *slot;
-
 	if (entity->slot == NO_SLOT)
 		return false;
-	slot = slot_get(entity->slot);
 	key->dboid = MyDatabaseId;
 	key->relid = entity->relid;
 	key->slot = entity->slot;
 	key->text = text->text;
 	key->len = text->len;
 	key->hash = fence_hash(MyDatabaseId, entity->relid, text->text, text->len);
-	key->scope.part[FENCE_KEY] = fence_key_stripe(key->hash);
-	key->scope.part[FENCE_ENTITY] = &slot->entity;
-	key->scope.part[FENCE_SETTINGS] = &slot->settings;
-	key->scope.part[FENCE_DATABASE] = fence_database_stripe(MyDatabaseId);
+	slot_scope(entity->slot, MyDatabaseId, key->hash, &key->scope);
 	return true;
 }
 

@@ -13,7 +13,6 @@
 
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
-#include "foreign/foreign.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -152,7 +151,6 @@ entity_build(Oid relid, int slot, uint64 settings_word)
 	Entity	   *entity = palloc0(sizeof(Entity));
 	uint64		messages_before = entity_messages();
 	EntityRow	row;
-	ListCell   *cell;
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 
 	if (!HeapTupleIsValid(tuple) || !catalog_read(relid, &row))
@@ -172,13 +170,7 @@ entity_build(Oid relid, int slot, uint64 settings_word)
 	entity->columns = row.columns;
 	entity->encoded_name = key_percent_encode(row.name, strlen(row.name));
 	entity->servers = palloc(sizeof(Oid) * (list_length(row.servers) + 1));
-	foreach(cell, row.servers)
-	{
-		Oid			server = get_foreign_server_oid(lfirst(cell), true);
-
-		if (OidIsValid(server) && entity->nservers < RECORD_MAX_SERVERS)
-			entity->servers[entity->nservers++] = server;
-	}
+	entity->nservers = catalog_server_oids(row.servers, entity->servers, RECORD_MAX_SERVERS);
 	entity->owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	entity->schema = ((Form_pg_class) GETSTRUCT(tuple))->relnamespace;
 	entity->schema_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(entity->schema));

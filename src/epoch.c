@@ -134,7 +134,6 @@ renew_mark(Sender *sender)
 	feed_expect(sender->feed, sender->floor_start);
 }
 
-/* Callbacks only note what came; epoch_run() goes on, where errors may be raised. */
 static void
 on_namespace_flushed(void *arg, LinkStatus status, const LinkValue *values, int n,
 					 const char *text)
@@ -182,12 +181,12 @@ verdict_on(Sender *sender, Marker *marker)
 	return marker_verdict(marker, &sender->identity, sender->floor_start);
 }
 
+/* Empty our namespace, except for a key.  "Now" has been taken: it will go on from there. */
 static void
 flush_namespace(Sender *sender, const char *except)
 {
 	char		prefix[128];
 
-	take_now(sender);
 	retention_forget(sender->floor_start);
 	enter(sender, PHASE_FLUSH);
 	set_state(sender, SERVER_FLUSHING);
@@ -454,6 +453,7 @@ epoch_run(Sender *sender)
 			break;
 		case PHASE_EMPTY:
 			sender->emptied = true;
+			take_now(sender);
 			flush_namespace(sender, NULL);
 			break;
 		case PHASE_JUDGE:

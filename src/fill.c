@@ -80,12 +80,8 @@ static FillFate
 fate_of(Sender *sender, const FillHead *head)
 {
 	FenceScope	scope;
-	EntitySlot *slot = slot_get(head->slot);
 
-	scope.part[FENCE_KEY] = fence_key_stripe(head->hash);
-	scope.part[FENCE_ENTITY] = &slot->entity;
-	scope.part[FENCE_SETTINGS] = &slot->settings;
-	scope.part[FENCE_DATABASE] = fence_database_stripe(sender->server->dboid);
+	slot_scope(head->slot, sender->server->dboid, head->hash, &scope);
 	if (deliver_is_flushing(sender, head->named_key) ||
 		!slot_is(head->slot, sender->server->dboid, head->relid))
 		return FILL_DROP;

@@ -18,10 +18,12 @@
 #include "guc.h"
 #include "retention.h"
 
-static void
-slot_name(char *name, Oid dboid, Oid serverid)
+/* The server's slot, and its name; NULL: there is none. */
+static ReplicationSlot *
+find_slot(Oid dboid, Oid serverid, char *name)
 {
 	snprintf(name, NAMEDATALEN, "cachekit_%u_%u", dboid, serverid);
+	return max_replication_slots > 0 ? SearchNamedReplicationSlot(name, true) : NULL;
 }
 
 static XLogRecPtr
@@ -58,10 +60,7 @@ retention_begin(Oid dboid, Oid serverid)
 
 	if (MyReplicationSlot != NULL)
 		return true;
-	if (max_replication_slots == 0)
-		return false;
-	slot_name(name, dboid, serverid);
-	slot = SearchNamedReplicationSlot(name, true);
+	slot = find_slot(dboid, serverid, name);
 	if (slot != NULL && restart_of(slot) != InvalidXLogRecPtr)
 	{
 		ReplicationSlotAcquire(name, true);
@@ -135,10 +134,8 @@ bool
 retention_drop(Oid dboid, Oid serverid)
 {
 	char		name[NAMEDATALEN];
-	ReplicationSlot *slot;
+	ReplicationSlot *slot = find_slot(dboid, serverid, name);
 
-	slot_name(name, dboid, serverid);
-	slot = max_replication_slots > 0 ? SearchNamedReplicationSlot(name, true) : NULL;
 	if (slot == NULL)
 		return true;
 	if (slot->active_pid != 0)
@@ -151,10 +148,8 @@ void
 retention_cap(Oid dboid, Oid serverid)
 {
 	char		name[NAMEDATALEN];
-	ReplicationSlot *slot;
+	ReplicationSlot *slot = find_slot(dboid, serverid, name);
 
-	slot_name(name, dboid, serverid);
-	slot = max_replication_slots > 0 ? SearchNamedReplicationSlot(name, true) : NULL;
 	if (slot == NULL || slot->active_pid != 0 || restart_of(slot) == InvalidXLogRecPtr)
 		return;
 	ReplicationSlotAcquire(name, true);

@@ -3,10 +3,10 @@
  * sender.c
  *	  The sender: one background worker per server, and its loop.
  *
- * The worker has no database: then nobody's
- * DROP DATABASE or CREATE DATABASE … TEMPLATE has to wait for it.  It needs a
- * connection to shared catalogs all the same, and a snapshot now and then:
- * without, TransactionIdIsInProgress() would go by a horizon that never moves.
+ * The worker has no database: then nobody's DROP DATABASE or CREATE DATABASE …
+ * TEMPLATE has to wait for it.  It needs a connection to shared catalogs all
+ * the same, and a snapshot now and then: without, TransactionIdIsInProgress()
+ * would go by a horizon that never moves.
  *
  * An ERROR ends the process; the launcher starts another.  That is the cure
  * for what is wrong with the WAL or with memory; what is wrong with the cache
@@ -23,7 +23,6 @@
 #include "libpq/pqsignal.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "replication/message.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
@@ -32,7 +31,6 @@
 
 #include "debug.h"
 #include "guc.h"
-#include "record.h"
 #include "requests.h"
 #include "retention.h"
 #include "sender.h"
@@ -183,7 +181,6 @@ backoff_ms(const Sender *sender)
 
 	if (sender->robberies > FLAPPING)
 		ms = Min(ROBBED_MAX_MS, 1000L << Min(sender->robberies - FLAPPING, 8));
-
 	else if (pg_atomic_read_u32(&sender->server->breaker) == BREAKER_OPEN)
 		ms = Max(ms, sender->config.breaker_reset);
 	return ms / 2 + (long) (pg_prng_double(&pg_global_prng_state) * (ms / 2 + 1));
@@ -214,8 +211,8 @@ back_off(Sender *sender)
 static long
 timeout_of(Sender *sender)
 {
-	if ((sender->phase == PHASE_RUN && sender->behind) || sender->phase == PHASE_JUDGE || sender->phase == PHASE_EMPTY ||
-		sender->phase == PHASE_FLUSHED)
+	if ((sender->phase == PHASE_RUN && sender->behind) || sender->phase == PHASE_JUDGE ||
+		sender->phase == PHASE_EMPTY || sender->phase == PHASE_FLUSHED)
 		return 0;
 	if (sender->phase != PHASE_RUN)
 		return 10;

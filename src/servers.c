@@ -424,15 +424,21 @@ servers_take_scan(Oid *dboid)
 	return some;
 }
 
+static uint64
+read_locked(const uint64 *counter)
+{
+	uint64		value;
+
+	LWLockAcquire(servers_lock, LW_SHARED);
+	value = *counter;
+	LWLockRelease(servers_lock);
+	return value;
+}
+
 uint64
 servers_scans_requested(void)
 {
-	uint64		requested;
-
-	LWLockAcquire(servers_lock, LW_SHARED);
-	requested = servers->scans_requested;
-	LWLockRelease(servers_lock);
-	return requested;
+	return read_locked(&servers->scans_requested);
 }
 
 /* Is a scan of this database, or of all, to be done? */
@@ -452,12 +458,7 @@ servers_is_scan_queued(Oid dboid)
 uint64
 servers_scanned(void)
 {
-	uint64		scanned;
-
-	LWLockAcquire(servers_lock, LW_SHARED);
-	scanned = servers->scanned;
-	LWLockRelease(servers_lock);
-	return scanned;
+	return read_locked(&servers->scanned);
 }
 
 void
@@ -471,12 +472,7 @@ servers_set_scanned(uint64 requested)
 uint64
 servers_publications(void)
 {
-	uint64		publications;
-
-	LWLockAcquire(servers_lock, LW_SHARED);
-	publications = servers->publications;
-	LWLockRelease(servers_lock);
-	return publications;
+	return read_locked(&servers->publications);
 }
 
 void

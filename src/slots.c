@@ -165,6 +165,15 @@ slot_is(int slot, Oid dboid, Oid relid)
 	return s->dboid == dboid && s->relid == relid;
 }
 
+void
+slot_scope(int slot, Oid dboid, uint64 hash, FenceScope *scope)
+{
+	scope->part[FENCE_KEY] = fence_key_stripe(hash);
+	scope->part[FENCE_ENTITY] = &slot_get(slot)->entity;
+	scope->part[FENCE_SETTINGS] = &slot_get(slot)->settings;
+	scope->part[FENCE_DATABASE] = fence_database_stripe(dboid);
+}
+
 EntitySlot *
 slot_get(int slot)
 {

@@ -43,6 +43,8 @@ extern void slots_shmem_init(LWLock *lock);
 extern int	slot_find(Oid dboid, Oid relid);
 extern int	slot_obtain(Oid dboid, Oid relid, bool *assigned);
 extern bool slot_is(int slot, Oid dboid, Oid relid);
+/* The four stripes that count for a key of the entity in this slot. */
+extern void slot_scope(int slot, Oid dboid, uint64 hash, FenceScope *scope);
 extern EntitySlot *slot_get(int slot);
 extern EntitySlot *slot_raise(Oid dboid, Oid relid, bool settings);
 extern void slot_free(Oid dboid, Oid relid);
