@@ -48,7 +48,7 @@ HIREDIS_LIBS ?= -lhiredis $(if $(HIREDIS_HAS_TLS),-lhiredis_ssl)
 HIREDIS_HAS_TLS := $(shell $(CC) $(HIREDIS_CFLAGS) -E -include hiredis/hiredis_ssl.h -x c \
 	/dev/null >/dev/null 2>&1 && echo yes)
 PG_CPPFLAGS += $(HIREDIS_CFLAGS) $(if $(HIREDIS_HAS_TLS),-DHAVE_HIREDIS_SSL)
-SHLIB_LINK += $(HIREDIS_LIBS)
+SHLIB_LINK += $(HIREDIS_LIBS) -lmemcached
 
 ifdef CACHEKIT_DEBUG
 PG_CPPFLAGS += -DCACHEKIT_DEBUG -DUSE_ASSERT_CHECKING

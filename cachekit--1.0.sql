@@ -288,32 +288,61 @@ REVOKE ALL ON FUNCTION cachekit.stat_reset() FROM PUBLIC;
 
 -- src/servers.h knows the order of the counters.
 CREATE FUNCTION cachekit.server_states(
-	OUT serverid pg_catalog.oid, OUT namespace pg_catalog.text, OUT state pg_catalog.text, OUT readable pg_catalog.bool,
-	OUT breaker pg_catalog.text, OUT "position" pg_catalog.pg_lsn, OUT lag_bytes pg_catalog.int8, OUT pid pg_catalog.int4, OUT keeps_wal pg_catalog.bool,
-	OUT sent pg_catalog.int8, OUT acknowledged pg_catalog.int8, OUT fills_sent pg_catalog.int8, OUT fills_dropped pg_catalog.int8, OUT reads pg_catalog.int8, OUT read_hits pg_catalog.int8, OUT reconnects pg_catalog.int8, OUT resumes pg_catalog.int8, OUT flushes pg_catalog.int8,
+	OUT serverid pg_catalog.oid, OUT host_number pg_catalog.int4, OUT host pg_catalog.text,
+	OUT namespace pg_catalog.text, OUT state pg_catalog.text, OUT readable pg_catalog.bool,
+	OUT breaker pg_catalog.text, OUT "position" pg_catalog.pg_lsn, OUT lag_bytes pg_catalog.int8, OUT pid pg_catalog.int4, OUT keeps_wal pg_catalog.bool, OUT connections pg_catalog.int4,
+	OUT sent pg_catalog.int8, OUT acknowledged pg_catalog.int8, OUT fills_sent pg_catalog.int8, OUT fills_dropped pg_catalog.int8, OUT reads pg_catalog.int8, OUT read_hits pg_catalog.int8, OUT reconnects pg_catalog.int8, OUT resumes pg_catalog.int8, OUT flushes pg_catalog.int8, OUT replacements pg_catalog.int8,
 	OUT last_error pg_catalog.text, OUT last_error_at pg_catalog.timestamptz,
 	OUT oldest_unacknowledged pg_catalog.timestamptz, OUT latency_histogram pg_catalog.int8[])
 RETURNS SETOF pg_catalog.record
 AS 'MODULE_PATHNAME', 'ck_server_states' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cachekit.server_states() IS 'state and counters of the cache servers of this database; see the views servers and stat_servers';
+COMMENT ON FUNCTION cachekit.server_states() IS 'state and counters of the cache servers of this database, one row for each host; see the views servers, stat_servers and stat_hosts';
+
+CREATE VIEW cachekit.stat_hosts AS
+SELECT s.srvname AS name, t.host, t.state, t.breaker, t."position", t.lag_bytes, t.oldest_unacknowledged,
+       t.sent, t.acknowledged, t.fills_sent, t.fills_dropped, t.reads, t.read_hits, t.reconnects, t.resumes, t.flushes, t.connections, t.replacements, t.last_error, t.last_error_at, t.latency_histogram
+  FROM cachekit.server_states() AS t
+  JOIN pg_catalog.pg_foreign_server AS s ON s.oid OPERATOR(pg_catalog.=) t.serverid;
+COMMENT ON VIEW cachekit.stat_hosts IS 'what the sender of each host of each cache server did, since the server started or stat_reset()';
+COMMENT ON COLUMN cachekit.stat_hosts.connections IS 'sockets that are open now';
+COMMENT ON COLUMN cachekit.stat_hosts.replacements IS 'sockets that took the place of one that reached max_lifetime or was closed by idle_timeout';
+GRANT SELECT ON cachekit.stat_hosts TO PUBLIC;
+
+-- A server with several hosts is as far as the host that is furthest behind.
+CREATE VIEW cachekit.stat_servers AS
+SELECT h.name,
+       (pg_catalog.array_agg(h.state ORDER BY pg_catalog.array_position('{refused,stopped,connecting,flushing,replaying,ready}'::pg_catalog.text[], h.state)))[1] AS state,
+       (pg_catalog.array_agg(h.breaker ORDER BY pg_catalog.array_position('{open,half-open,closed}'::pg_catalog.text[], h.breaker)))[1] AS breaker,
+       (pg_catalog.array_agg(h."position" ORDER BY h."position" NULLS FIRST))[1] AS "position",
+       pg_catalog.max(h.lag_bytes) AS lag_bytes, pg_catalog.min(h.oldest_unacknowledged) AS oldest_unacknowledged,
+       pg_catalog.sum(h.sent)::pg_catalog.int8 AS sent, pg_catalog.sum(h.acknowledged)::pg_catalog.int8 AS acknowledged,
+       pg_catalog.sum(h.fills_sent)::pg_catalog.int8 AS fills_sent, pg_catalog.sum(h.fills_dropped)::pg_catalog.int8 AS fills_dropped,
+       pg_catalog.sum(h.reads)::pg_catalog.int8 AS reads, pg_catalog.sum(h.read_hits)::pg_catalog.int8 AS read_hits,
+       pg_catalog.sum(h.reconnects)::pg_catalog.int8 AS reconnects, pg_catalog.sum(h.resumes)::pg_catalog.int8 AS resumes,
+       pg_catalog.sum(h.flushes)::pg_catalog.int8 AS flushes,
+       pg_catalog.sum(h.connections)::pg_catalog.int4 AS connections, pg_catalog.sum(h.replacements)::pg_catalog.int8 AS replacements,
+       (pg_catalog.array_agg(h.last_error ORDER BY h.last_error_at DESC NULLS LAST))[1] AS last_error,
+       pg_catalog.max(h.last_error_at) AS last_error_at,
+       (SELECT pg_catalog.array_agg(l.n ORDER BY l.i)
+          FROM (SELECT pg_catalog.sum(u.n)::pg_catalog.int8 AS n, u.i
+                  FROM cachekit.stat_hosts AS o, pg_catalog.unnest(o.latency_histogram) WITH ORDINALITY AS u(n, i)
+                 WHERE o.name OPERATOR(pg_catalog.=) h.name GROUP BY u.i) AS l) AS latency_histogram
+  FROM cachekit.stat_hosts AS h
+ GROUP BY h.name;
+COMMENT ON VIEW cachekit.stat_servers IS 'what the sender of each cache server did, since the server started or stat_reset(); stat_hosts has its hosts one by one';
+GRANT SELECT ON cachekit.stat_servers TO PUBLIC;
 
 CREATE VIEW cachekit.servers AS
 SELECT s.srvname AS name, COALESCE(t.namespace, '') AS namespace, COALESCE(t.state, 'unknown') AS state,
        COALESCE(t.readable, false) AS readable, s.srvoptions AS options
   FROM pg_catalog.pg_foreign_server AS s
   JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw
-  LEFT JOIN cachekit.server_states() AS t ON t.serverid OPERATOR(pg_catalog.=) s.oid
+  LEFT JOIN (SELECT h.serverid, pg_catalog.min(h.namespace) AS namespace, pg_catalog.bool_and(h.readable) AS readable,
+                    (pg_catalog.array_agg(h.state ORDER BY pg_catalog.array_position('{refused,stopped,connecting,flushing,replaying,ready}'::pg_catalog.text[], h.state)))[1] AS state
+               FROM cachekit.server_states() AS h GROUP BY h.serverid) AS t ON t.serverid OPERATOR(pg_catalog.=) s.oid
  WHERE w.fdwname OPERATOR(pg_catalog.=) 'cachekit';
 COMMENT ON VIEW cachekit.servers IS 'cache servers, and what state they are in';
 GRANT SELECT ON cachekit.servers TO PUBLIC;
-
-CREATE VIEW cachekit.stat_servers AS
-SELECT s.srvname AS name, t.state, t.breaker, t."position", t.lag_bytes, t.oldest_unacknowledged,
-       t.sent, t.acknowledged, t.fills_sent, t.fills_dropped, t.reads, t.read_hits, t.reconnects, t.resumes, t.flushes, t.last_error, t.last_error_at, t.latency_histogram
-  FROM cachekit.server_states() AS t
-  JOIN pg_catalog.pg_foreign_server AS s ON s.oid OPERATOR(pg_catalog.=) t.serverid;
-COMMENT ON VIEW cachekit.stat_servers IS 'what the sender of each cache server did, since the server started or stat_reset()';
-GRANT SELECT ON cachekit.stat_servers TO PUBLIC;
 
 CREATE FUNCTION cachekit.wait_for_delivery(timeout pg_catalog.interval DEFAULT NULL) RETURNS pg_catalog.bool
 AS 'MODULE_PATHNAME', 'ck_wait_for_delivery' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -347,27 +376,29 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $
 	  FROM cachekit.entities AS e, LATERAL (SELECT cachekit.entity_problem(e.relation)) AS p(problem)
 	 WHERE p.problem IS NOT NULL
 	UNION ALL
-	SELECT 'warning', 'server ' || s.name,
+	SELECT 'warning', 'server ' || s.name || s.which,
 	       CASE WHEN s.state = 'ready' THEN s.last_error
 	            ELSE 'it is not used: state ' || s.state || COALESCE(', ' || s.last_error, '') END,
 	       CASE WHEN s.last_error LIKE '%out of memory%' THEN 'Give the cache server more memory (maxmemory), or a policy that evicts what has a TTL (volatile-lru).'
 	            WHEN s.last_error LIKE '%worker%' THEN 'Raise max_worker_processes and restart the server.'
+	            WHEN s.state = 'refused' AND s.last_error LIKE '%same host%' THEN 'Give one of them a host of its own; or, for both, OPTIONS (flush_method ''scan'') and namespaces of their own.'
 	            WHEN s.state = 'refused' THEN 'Give one of them a namespace of its own: ALTER SERVER ' || quote_ident(s.name) || ' OPTIONS (SET namespace ''...'').'
 	            WHEN s.last_error LIKE '%another writer%' OR s.last_error LIKE '%as we left it%'
 	            THEN 'See that no other database or cluster uses the same namespace there, and that the cache is not exchanged under us.'
 	            ELSE 'See that the cache server runs, and that the options of the server and of its user mapping are right.' END
-	  FROM cachekit.stat_servers AS s
+	  FROM (SELECT h.*, CASE WHEN count(*) OVER (PARTITION BY h.name) > 1 THEN ' (' || h.host || ')' ELSE '' END AS which
+	          FROM cachekit.stat_hosts AS h) AS s
 	 WHERE (s.state <> 'ready' AND (s.last_error IS NOT NULL OR s.state = 'stopped'))
 	    OR ((s.last_error LIKE 'another writer%' OR s.last_error LIKE '%out of memory%') AND s.last_error_at > clock_timestamp() - interval '2 minutes')
 	UNION ALL
-	SELECT 'warning', 'server ' || s.srvname, 'no replication slot keeps WAL for it, so it may have to be flushed after an outage',
+	SELECT DISTINCT 'warning', 'server ' || s.srvname, 'no replication slot keeps WAL for it, so it may have to be flushed after an outage',
 	       CASE WHEN current_setting('wal_level') = 'minimal' THEN 'Set wal_level to replica or logical and restart the server.'
 	            ELSE 'Raise max_replication_slots (now ' || current_setting('max_replication_slots') || ') and restart the server.' END
 	  FROM cachekit.server_states() AS t JOIN pg_foreign_server AS s ON s.oid = t.serverid
 	 WHERE NOT t.keeps_wal
 	UNION ALL
 	SELECT 'warning', 'server ' || s.name, 'no sender is known for it',
-	       'If that does not change in a few seconds: there can be 32 cache servers in all databases, and max_worker_processes (now ' || current_setting('max_worker_processes') || ') must allow one worker for each, one for the launcher and one more.'
+	       'If that does not change in a few seconds: there can be 64 cache servers in all databases (each host of a Memcached server counts), and max_worker_processes (now ' || current_setting('max_worker_processes') || ') must allow one worker for each, one for the launcher and one more.'
 	  FROM cachekit.servers AS s WHERE s.state = 'unknown' AND cachekit.is_preloaded() AND NOT pg_is_in_recovery()
 	UNION ALL
 	SELECT 'warning', 'event trigger ' || t.name, 'it is missing or not ENABLE ALWAYS, so DDL of sessions without the library is not followed',

@@ -7,7 +7,8 @@
  * Data can go back under a living connection (a proxy that switches, REPLICAOF,
  * SWAPDB, a restored snapshot), and another cluster can write to the same
  * keys.  So every batch of reads asks for marker and owner, too, at the same
- * moment and last; without reads, an idle sender asks for them now and then.
+ * moment and last; and once a second they are asked for together with the
+ * traces, which keeps a cache that evicts what nobody reads from evicting these.
  * A document counts only if the marker beside it has passed the last change
  * that the session knows of.
  *
@@ -33,6 +34,7 @@ typedef struct ReadCall
 {
 	Sender	   *sender;
 	int			n;
+	int			traces;			/* keys between these and the marker */
 	XLogRecPtr	marker_acked;	/* when it was sent */
 	instr_time	start;
 	ReadTicket	ticket[FLEXIBLE_ARRAY_MEMBER];
@@ -104,7 +106,7 @@ answer_write_marker(Sender *sender)
 
 	if (!CK_GUARD("marker-write") && sender->marker_acked != InvalidXLogRecPtr)
 		return;
-	if (sender->marker_in_flight || sender->faulted ||
+	if (sender->marker_in_flight || sender->faulted || sender->holding ||
 		(position == sender->marker_sent && restart == sender->marker_restart) ||
 		deliver_is_flushing(sender, "") || !marker_is_due(sender) ||
 		(sender->marker_refused != 0 &&
@@ -121,7 +123,7 @@ answer_write_marker(Sender *sender)
 	marker.record_end = mark->end;
 	marker.crc = mark->crc;
 	marker_format(&marker, sender->marker_next);
-	for (int i = 0; i < sender->links && CK_GUARD("marker-trace"); i++)
+	for (int i = 0; i < MAX_LINKS && CK_GUARD("marker-trace"); i++)
 	{
 		if (sender->trace_acked[i] == 0)
 			continue;
@@ -190,14 +192,15 @@ on_read(void *arg, LinkStatus status, const LinkValue *values, int n, const char
 {
 	ReadCall   *call = arg;
 	Sender	   *sender = call->sender;
-	bool		good = (status == LINK_OK && n == call->n + 2);
+	int			marker = call->n + call->traces;
+	bool		good = (status == LINK_OK && n == marker + 2);
 	XLogRecPtr	position = InvalidXLogRecPtr;
 	int			hits = 0;
 
 	sender->reads_in_flight--;
 	if (call->n > 0)
 		stats_latency_bucket(sender->server->latency, call->start, call->n);
-	if (good && !is_our_cache(sender, call, &values[call->n], &values[call->n + 1], &position))
+	if (good && !is_our_cache(sender, call, &values[marker], &values[marker + 1], &position))
 	{
 		sender_fault(sender, "the cache is not as we left it (another writer, or old data)");
 		good = false;
@@ -223,8 +226,9 @@ static void
 send_reads(Sender *sender, ReadCall *call)
 {
 	static int	next_link = 0;
-	const char *keys[READ_BATCH + 2];
-	Size		lens[READ_BATCH + 2];
+	const char *keys[READ_BATCH + MAX_LINKS + 2];
+	Size		lens[READ_BATCH + MAX_LINKS + 2];
+	int			n;
 
 	for (int i = 0; i < call->n; i++)
 	{
@@ -232,18 +236,22 @@ send_reads(Sender *sender, ReadCall *call)
 
 		sender_named(sender, call->ticket[i].named_key, key, 256);
 		keys[i] = key;
-		lens[i] = strlen(key);
 	}
-	keys[call->n] = sender->marker_key;
-	keys[call->n + 1] = sender->owner_key;
-	lens[call->n] = strlen(sender->marker_key);
-	lens[call->n + 1] = strlen(sender->owner_key);
+	n = call->n;
+	for (int i = 0; i < MAX_LINKS && call->n == 0; i++)
+	{
+		if (sender->trace_acked[i] != 0)
+			keys[n++] = sender->trace_key[i];
+	}
+	call->traces = n - call->n;
+	keys[n++] = sender->marker_key;
+	keys[n++] = sender->owner_key;
+	for (int i = 0; i < n; i++)
+		lens[i] = strlen(keys[i]);
 	call->marker_acked = sender->marker_acked;
-	sender->checked = GetCurrentTimestamp();
 	server_count(sender->server, SERVER_READS, call->n);
 	sender->reads_in_flight++;
-	sender->driver->get(sender->link[next_link++ % sender->links], keys, lens, call->n + 2,
-						on_read, call);
+	sender->driver->get(sender->link[next_link++ % sender->links], keys, lens, n, on_read, call);
 }
 
 static ReadCall *
@@ -259,15 +267,23 @@ new_call(Sender *sender)
 	return call;
 }
 
-/* Nobody has asked for a while: see that the cache still is as we left it. */
+/* See now and then that the cache still is as we left it. */
 static void
 check_cache(Sender *sender)
 {
 	if (pg_atomic_read_u32(&sender->server->readable) == 0 || sender->faulted ||
 		sender->marker_acked == InvalidXLogRecPtr || deliver_is_flushing(sender, "") ||
-		sender_elapsed(sender->checked) < CHECK_US)
+		sender->holding || sender_elapsed(sender->checked) < CHECK_US)
 		return;
+	sender->checked = GetCurrentTimestamp();
 	send_reads(sender, new_call(sender));
+}
+
+/* May requests be taken?  Those that cannot be answered now are told so, too. */
+static bool
+may_take(Sender *sender)
+{
+	return !sender->faulted && (pool_has_room(sender) || !server_is_readable(sender->server));
 }
 
 void
@@ -276,7 +292,7 @@ answer_reads(Sender *sender)
 	ReadTicket	ticket;
 	ReadCall   *call = NULL;
 
-	while (!sender->faulted && request_take_read(sender->place, &ticket))
+	while (may_take(sender) && request_take_read(sender->place, &ticket))
 	{
 		if (!server_is_readable(sender->server) ||
 			(feed_position(sender->feed) < ticket.needed && CK_GUARD("read-position")) ||
@@ -298,6 +314,5 @@ answer_reads(Sender *sender)
 	}
 	if (call)
 		send_reads(sender, call);
-	else
-		check_cache(sender);
+	check_cache(sender);
 }

@@ -34,6 +34,7 @@ static const char *const guard_names[] = {
 	"marker-trace",				/* a marker only where the last deletions are (row 10) */
 	"marker-check",				/* flush unless the marker fits (row 9) */
 	"owner-nonce",				/* another writer is a fault (rows 6, 10) */
+	"pool-drain",				/* a connection is replaced when nothing is in flight */
 	"read-marker",				/* reads check marker and owner (row 10) */
 	"read-position",			/* a read's location is checked (row 11) */
 	"visibility-wait",			/* send what is visible only */

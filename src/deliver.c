@@ -174,6 +174,11 @@ add_to_batch(Sender *sender, Parcel *parcel, KeyBatch *batches, const char *name
 	key[ns] = ':';
 	memcpy(key + ns + 1, named, len);
 	key[ns + 1 + len] = '\0';
+	if (!sender_has_key(sender, key, ns + 1 + len))
+	{
+		pfree(key);				/* another host's */
+		return;
+	}
 	batch->key[batch->n] = key;
 	batch->len[batch->n++] = ns + 1 + len;
 	if (batch->n == DELETE_BATCH)
@@ -257,7 +262,8 @@ obtain_job(Sender *sender, const char *entity)
 static void
 add_flush(Sender *sender, FeedTransaction *transaction, const char *entity)
 {
-	FlushJob   *job = obtain_job(sender, entity);
+	bool		all = sender->config.flush_method == FLUSH_METHOD_ALL;
+	FlushJob   *job = obtain_job(sender, all ? "" : entity);
 
 	if (job->transactions != NIL && llast(job->transactions) == transaction)
 		return;					/* named twice, or many made one */
@@ -299,6 +305,12 @@ deliver_flush_waits(const Sender *sender)
 	return false;
 }
 
+bool
+deliver_has_no_flush(const Sender *sender)
+{
+	return dlist_is_empty(unconstify(dlist_head *, &sender->flushes));
+}
+
 typedef struct FlushCall
 {
 	Sender	   *sender;
@@ -309,7 +321,7 @@ typedef struct FlushCall
 static void
 void_traces(Sender *sender)
 {
-	for (int i = 0; i < sender->links; i++)
+	for (int i = 0; i < MAX_LINKS; i++)
 	{
 		sender->trace_acked[i] = 0;
 		sender->trace_void[i] = sender->trace_sent[i];
@@ -436,7 +448,7 @@ send_keys(Sender *sender, Parcel *parcel, KeyBatch *batches)
 	{
 		int			len = (uint8) keys[sender->sending_at];
 
-		if (sender->deletes_in_flight >= MAX_DELETES)
+		if (!deliver_has_room(sender))
 			return;
 		add_to_batch(sender, parcel, batches, keys + sender->sending_at + 1, len);
 		sender->sending_at += 1 + len;
@@ -457,7 +469,7 @@ send_visible(Sender *sender)
 	parcel->commands = 1;
 	for (int i = 0; i < sender->links; i++)
 		batches[i].n = 0;
-	while (!sender->faulted && sender->deletes_in_flight < MAX_DELETES)
+	while (!sender->faulted && deliver_has_room(sender))
 	{
 		if (sender->sending == NULL)
 		{
@@ -508,6 +520,11 @@ deliver_changes(Sender *sender)
 
 	if (now < sender->nap_until && sender->nap_until - now <= FLUSH_NAP_US)
 		return;					/* unless the clock was set back */
+	if (sender->holding)
+	{
+		sender->behind = false; /* what is in flight first */
+		return;
+	}
 	sender->nap_until = 0;
 	sender->behind = deliver_has_room(sender) && CK_GUARD("feed-read") &&
 		feed_read(sender->feed);
@@ -527,7 +544,7 @@ deliver_changes(Sender *sender)
 bool
 deliver_has_room(const Sender *sender)
 {
-	return sender->deletes_in_flight < MAX_DELETES;
+	return sender->deletes_in_flight < MAX_DELETES && pool_has_room(sender);
 }
 
 /* Nothing waits for an answer, nor to be visible. */

@@ -94,5 +94,6 @@ typedef struct Driver
 } Driver;
 
 extern const Driver redis_driver;
+extern const Driver memcached_driver;
 
 #endif							/* CACHEKIT_DRIVER_H */

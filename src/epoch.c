@@ -41,39 +41,6 @@ enter(Sender *sender, EpochPhase phase)
 	sender->phase_since = GetCurrentTimestamp();
 }
 
-static void
-open_links(Sender *sender)
-{
-	char		error[200];
-
-	sender->links = Min(sender->config.connections, MAX_LINKS);
-	for (int i = 0; i < sender->links; i++)
-	{
-		sender->link_silence[i] = 0;
-		sender->link_answered[i] = 0;
-		sender->link[i] = sender->driver->open(&sender->config, error, sizeof(error));
-		if (sender->link[i] == NULL)
-		{
-			sender->links = i;
-			sender_fault(sender, "could not connect: %s", error);
-			return;
-		}
-	}
-}
-
-/* All calls that wait are told so. */
-void
-epoch_close_links(Sender *sender)
-{
-	for (int i = 0; i < sender->links; i++)
-	{
-		if (sender->link[i])
-			sender->driver->close(sender->link[i]);
-		sender->link[i] = NULL;
-	}
-	sender->links = 0;
-}
-
 /*
  * "Now": the end of a message of ours.  The insert pointer would not do: it is
  * not the end of a record, and an idle server never gets there.  The message
@@ -216,7 +183,7 @@ judge_marker(Sender *sender)
 	if (sender->robberies <= FLAPPING)
 		ereport(LOG,
 				(errmsg("cachekit server \"%s\": flushing namespace \"%s\": %s",
-						NameStr(sender->server->name), sender->config.namespace, verdict)));
+						sender->label, sender->config.namespace, verdict)));
 	flush_namespace(sender, sender->owner_key);
 }
 
@@ -261,7 +228,7 @@ try_slot(Sender *sender)
 	if (sender_elapsed(sender->slot_tried) < SLOT_RETRY_US)
 		return;
 	sender->slot_tried = GetCurrentTimestamp();
-	pg_atomic_write_u32(&server->slotless, !retention_begin(server->dboid, server->serverid));
+	pg_atomic_write_u32(&server->slotless, !retention_begin(server->dboid, server->serverid, server->host));
 }
 
 void
@@ -276,11 +243,12 @@ epoch_begin(Sender *sender)
 	sender->greeted = 0;
 	sender->ready_since = 0;
 	version = server_config(sender->place, &sender->config);
+	server_label(server, sender->label, sizeof(sender->label));
 	if (version != sender->config_version)
 		sender->emptied = false;	/* that was another namespace, perhaps */
 	sender->config_version = version;
 	sender->config.max_value = (Size) 64 * 1024 * 1024 + 4 * (Size) ck_max_value_size;
-	sender->driver = &redis_driver;
+	sender->driver = sender->config.kind == SERVER_REDIS ? &redis_driver : &memcached_driver;
 	if (!pg_strong_random(random, sizeof(random)))
 		elog(ERROR, "could not generate a random nonce");
 	snprintf(sender->nonce, sizeof(sender->nonce), "%016" INT64_MODIFIER "x%016" INT64_MODIFIER "x",
@@ -299,7 +267,7 @@ epoch_begin(Sender *sender)
 	fill_begin(sender);
 	set_state(sender, SERVER_CONNECTING);
 	enter(sender, PHASE_CONNECT);
-	open_links(sender);
+	pool_open(sender);
 }
 
 /* Count a fault.  One line an outage: one that soon follows another belongs to it. */
@@ -316,8 +284,7 @@ count_fault(Sender *sender)
 	sender->robberies += sender->robbed;
 	if (!sender->told && sender->robberies <= FLAPPING)
 		ereport(LOG,
-				(errmsg("cachekit server \"%s\": %s", NameStr(sender->server->name),
-						sender->fault)));
+				(errmsg("cachekit server \"%s\": %s", sender->label, sender->fault)));
 	sender->told = true;
 	if (sender->failures >= sender->config.breaker_threshold ||
 		pg_atomic_read_u32(&sender->server->breaker) == BREAKER_HALF_OPEN)
@@ -334,7 +301,7 @@ epoch_end(Sender *sender)
 	pg_atomic_write_u64(&server->marked, InvalidXLogRecPtr);
 	set_state(sender, SERVER_CONNECTING);
 	sender->faulted = true;		/* whatever the links still tell counts no more */
-	epoch_close_links(sender);
+	pool_close(sender);
 	fill_end(sender);
 	sender->phase = PHASE_CONNECT;
 	request_fail_all(sender->place);
@@ -342,46 +309,6 @@ epoch_end(Sender *sender)
 	if (sender->fault[0])
 		count_fault(sender);
 	server_count(server, SERVER_RECONNECTS, 1);
-}
-
-/* How many links are connected?  Notes what is wrong with one. */
-static int
-check_links(Sender *sender)
-{
-	int			connected = 0;
-
-	for (int i = 0; i < sender->links; i++)
-	{
-		const char *error = sender->driver->error(sender->link[i]);
-
-		if (error)
-			sender_fault(sender, "%s", error);
-		connected += sender->driver->is_connected(sender->link[i]);
-	}
-	return connected;
-}
-
-/*
- * The deadline of commands: no reply to any in command_timeout.  Only the time
- * counts that we have listened for, not what our own work has taken.
- */
-void
-epoch_count_silence(Sender *sender, int64 listened)
-{
-	for (int i = 0; i < sender->links; i++)
-	{
-		Link	   *link = sender->link[i];
-		uint64		answered = sender->driver->answered(link);
-
-		if (sender->driver->unanswered(link) == 0 || answered != sender->link_answered[i])
-			sender->link_silence[i] = 0;
-		else
-			sender->link_silence[i] += listened;
-		sender->link_answered[i] = answered;
-		if (sender->link_silence[i] > sender->config.command_timeout * INT64CONST(1000))
-			sender_fault(sender, "no answer within command_timeout (%d ms)",
-						 sender->config.command_timeout);
-	}
 }
 
 static void
@@ -398,7 +325,7 @@ become_ready(Sender *sender)
 {
 	if (sender->told && sender->robberies <= FLAPPING)
 		ereport(LOG,
-				(errmsg("cachekit server \"%s\" is back", NameStr(sender->server->name))));
+				(errmsg("cachekit server \"%s\" is back", sender->label)));
 	sender->told = false;
 	sender->ready_since = GetCurrentTimestamp();
 	pg_atomic_write_u32(&sender->server->breaker, BREAKER_CLOSED);
@@ -411,6 +338,9 @@ run(Sender *sender)
 {
 	CacheServer *server = sender->server;
 
+	pool_maintain(sender);
+	if (sender->faulted)
+		return;
 	deliver_changes(sender);
 	if (sender->faulted)
 		return;
@@ -432,7 +362,7 @@ run(Sender *sender)
 void
 epoch_run(Sender *sender)
 {
-	int			connected = check_links(sender);
+	int			connected = pool_check(sender);
 
 	if (sender->config_version != sender->server->config_version)
 		sender->faulted = true; /* no fault to be told of: new options, new epoch */

@@ -202,7 +202,7 @@ fill_servers(Fetch *fetch, const FenceToken *token)
 		entity_count(entity, STAT_FILLS_REFUSED, 1);
 	for (int i = 0; json && i < entity->nservers; i++)
 	{
-		int			place = server_find(entity->servers[i]);
+		int			place = server_find(entity->servers[i], head.named_key);
 
 		if (place != NO_SERVER && server_is_readable(server_at(place)) &&
 			!request_fill(place, &head, json, strlen(json)))
@@ -231,16 +231,18 @@ answer_by_server(Fetch *fetch)
 {
 	Entity	   *entity = fetch->entity;
 	FenceToken	token;
+	char		named[NAMED_KEY_SIZE];
 
 	if (entity->nservers == 0 || !fence_read(&fetch->tier.scope, &token))
 		return false;
+	snprintf(named, sizeof(named), "%s:%s", entity->encoded_name, fetch->text.text);
 	for (int i = 0; i < entity->nservers; i++)
 	{
-		int			place = server_find(entity->servers[i]);
+		int			place = server_find(entity->servers[i], named);
 		XLogRecPtr	needed = fence_last_change(&fetch->tier.scope);
-		char		named[NAMED_KEY_SIZE];
 		char	   *text;
 		Size		bytes;
+		ReadResult	result;
 
 		if (place == NO_SERVER || !server_is_readable(server_at(place)))
 			continue;
@@ -249,9 +251,11 @@ answer_by_server(Fetch *fetch)
 			pg_atomic_write_u32(&server_at(place)->marker_wanted, 1);
 			continue;
 		}
-		snprintf(named, sizeof(named), "%s:%s", entity->encoded_name, fetch->text.text);
-		if (request_read(place, named, strlen(named), needed, time_left(fetch), &text,
-						 &bytes) != READ_HIT)
+		result = request_read(place, named, strlen(named), needed, time_left(fetch), &text,
+							  &bytes);
+		if (result == READ_FAILED)
+			continue;			/* the next one, if there is time left */
+		if (result == READ_MISS)
 			return false;
 		fetch->document = document_from_text(text, bytes);
 		if (fetch->document == NULL)

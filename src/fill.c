@@ -97,14 +97,21 @@ fate_of(Sender *sender, const FillHead *head)
 static void
 send_one(Sender *sender, uint32 chain, const FillHead *head)
 {
-	FillCall   *call = MemoryContextAlloc(sender->epoch_context, sizeof(FillCall));
+	FillCall   *call;
 	Link	   *link = sender->link[sender_link_of(sender, head->named_key, head->len)];
 	Size		len = blocks_length(chain) - sizeof(FillHead);
-	char	   *json = palloc(len);
+	char	   *json;
 	char		key[256];
 
-	blocks_get(chain, sizeof(FillHead), json, len);
 	sender_named(sender, head->named_key, key, sizeof(key));
+	if (!sender_has_key(sender, key, strlen(key)))
+	{
+		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
+		return;					/* the hosts have changed meanwhile */
+	}
+	json = palloc(len);
+	blocks_get(chain, sizeof(FillHead), json, len);
+	call = MemoryContextAlloc(sender->epoch_context, sizeof(FillCall));
 	call->sender = sender;
 	call->bytes = len;
 	sender->fills_in_flight++;
@@ -141,7 +148,7 @@ handle_fill(Sender *sender, uint32 chain)
 static bool
 has_room(const Sender *sender)
 {
-	return !sender->faulted && sender->fills_in_flight < MAX_FILLS &&
+	return !sender->faulted && pool_has_room(sender) && sender->fills_in_flight < MAX_FILLS &&
 		sender->fill_bytes_in_flight < MAX_FILL_BYTES;
 }
 

@@ -37,6 +37,7 @@
 #include "utils/syscache.h"
 
 #include "catalog.h"
+#include "hosts.h"
 #include "launcher.h"
 #include "options.h"
 #include "retention.h"
@@ -113,18 +114,18 @@ mapping_options(ForeignServer *server)
 }
 
 /*
- * Read a server's options; 1, or 0 if they cannot be used: a database may have
+ * Read a server's options; false if they cannot be used: a database may have
  * been renamed to what is too long for a namespace.
  */
-static int
-read_definition(ForeignServer *server, const char *database, ServerDefinition *definition)
+static bool
+read_config(ForeignServer *server, const char *database, ServerConfig *config)
 {
 	MemoryContext context = CurrentMemoryContext;
-	volatile int good = 1;
+	volatile bool good = true;
 
 	PG_TRY();
 	{
-		options_read(server->options, mapping_options(server), database, &definition->config);
+		options_read(server->options, mapping_options(server), database, config);
 	}
 	PG_CATCH();
 	{
@@ -136,10 +137,28 @@ read_definition(ForeignServer *server, const char *database, ServerDefinition *d
 		ereport(LOG,
 				(errmsg("cachekit server \"%s\" cannot be used: %s", server->servername,
 						error->message)));
-		good = 0;
+		good = false;
 	}
 	PG_END_TRY();
 	return good;
+}
+
+/* A definition for each host of the server; returns how many there are then. */
+static int
+define_server(ForeignServer *server, const char *database, ServerDefinition *definitions, int n)
+{
+	ServerConfig config;
+
+	if (!read_config(server, database, &config))
+		return n;
+	for (int host = 0; host < config.nhosts && n < MAX_SERVERS; host++)
+	{
+		definitions[n].serverid = server->serverid;
+		namestrcpy(&definitions[n].name, server->servername);
+		definitions[n].config = config;
+		hosts_use(&definitions[n++].config, host);
+	}
+	return n;
 }
 
 /* Publish the servers of the database that this process is connected to. */
@@ -157,26 +176,22 @@ scan_database(void)
 		SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 		HeapTuple	tuple;
 
-		while (n < MAX_SERVERS && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		{
 			Form_pg_foreign_server form = (Form_pg_foreign_server) GETSTRUCT(tuple);
-			ForeignServer *server;
 
-			if (form->srvfdw != fdw)
-				continue;
-			server = GetForeignServer(form->oid);
-			definitions[n].serverid = form->oid;
-			namestrcpy(&definitions[n].name, server->servername);
-			n += read_definition(server, database, &definitions[n]);
+			if (form->srvfdw == fdw)
+				n = define_server(GetForeignServer(form->oid), database, definitions, n);
 		}
 		systable_endscan(scan);
 		table_close(rel, AccessShareLock);
 	}
-	if (servers_publish(MyDatabaseId, definitions, n) > 0)
+	if (servers_publish(MyDatabaseId, definitions, n) > 0 || n == MAX_SERVERS)
 		ereport(LOG,
-				(errmsg("cachekit: database \"%s\" has cache servers for which there is no room",
+				(errmsg("cachekit: database \"%s\" may have cache servers for which there is no room",
 						database),
-				 errdetail("There can be %d in all databases.", MAX_SERVERS)));
+				 errdetail("There can be %d in all databases; each host of a Memcached server counts.",
+						   MAX_SERVERS)));
 }
 
 void
@@ -265,11 +280,12 @@ connectable_databases(MemoryContext result_context)
 }
 
 static bool
-is_published(Oid dboid, Oid serverid)
+is_published(Oid dboid, Oid serverid, int host)
 {
 	for (int i = 0; i < MAX_SERVERS; i++)
 	{
-		if (server_at(i)->dboid == dboid && server_at(i)->serverid == serverid)
+		if (server_at(i)->dboid == dboid && server_at(i)->serverid == serverid &&
+			server_at(i)->host == host)
 			return true;
 	}
 	return false;
@@ -375,7 +391,7 @@ forget_server(int place)
 {
 	CacheServer *server = server_at(place);
 
-	if (!retention_drop(server->dboid, server->serverid))
+	if (!retention_drop(server->dboid, server->serverid, server->host))
 		return;					/* somebody holds it: later */
 	server_free(place);
 	watch[place].failures = 0;
@@ -406,7 +422,7 @@ look_after_senders(void)
 			forget_server(i);
 			continue;
 		}
-		retention_cap(server->dboid, server->serverid);
+		retention_cap(server->dboid, server->serverid, server->host);
 		if (server_should_run(server) && now - w->started >=
 				 Min(RESTART_MAX_MS, RESTART_MIN_MS << Min(w->failures, 10)) * INT64CONST(1000))
 		{

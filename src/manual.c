@@ -141,7 +141,7 @@ inspect_servers(ReturnSetInfo *rsinfo, const Entity *entity, const KeyText *key_
 {
 	for (int i = 0; i < entity->nservers; i++)
 	{
-		int			place = server_find(entity->servers[i]);
+		int			place = NO_SERVER;
 		ReadResult	result = READ_FAILED;
 		char		named[NAMED_KEY_SIZE];
 		char	   *document;
@@ -150,6 +150,7 @@ inspect_servers(ReturnSetInfo *rsinfo, const Entity *entity, const KeyText *key_
 		bool		nulls[5] = {0};
 
 		snprintf(named, sizeof(named), "%s:%s", entity->encoded_name, key_of->text);
+		place = server_find(entity->servers[i], named);
 		if (place != NO_SERVER && server_is_readable(server_at(place)))
 			result = request_read(place, named, strlen(named), fence_last_change(&key->scope),
 								  ck_fetch_timeout, &document, &bytes);

@@ -24,9 +24,14 @@
 void
 marker_identity(MarkerIdentity *identity, Oid dboid, Oid serverid, const ServerConfig *config)
 {
-	char		endpoint[SERVER_HOST_SIZE + 128];
+	char		endpoint[SERVER_HOST_SIZE + SERVER_HOSTS_SIZE + 128];
 	int			len = snprintf(endpoint, sizeof(endpoint), "%s\n%d\n%d\n%s", config->host,
 							   config->port, config->database, config->namespace);
+
+	/* with other hosts beside it, a host has other keys */
+	if (config->nhosts > 1)
+		len += snprintf(endpoint + len, sizeof(endpoint) - len, "\n%d\n%s",
+						config->distribution, config->hosts);
 
 	identity->system = GetSystemIdentifier();
 	identity->database = dboid;

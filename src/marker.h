@@ -33,7 +33,7 @@ typedef struct MarkerIdentity
 	uint64		system;			/* system identifier */
 	uint32		database;
 	uint32		server;
-	uint64		endpoint;		/* hash of host, port, index and namespace */
+	uint64		endpoint;		/* hash of host, port, index, namespace, and all hosts */
 	uint64		incarnation;	/* of this run of PostgreSQL */
 } MarkerIdentity;
 

@@ -27,6 +27,7 @@
 #include "entity.h"
 #include "members.h"
 #include "mend.h"
+#include "options.h"
 
 PG_FUNCTION_INFO_V1(ck_on_ddl_end);
 PG_FUNCTION_INFO_V1(ck_on_drop);
@@ -235,6 +236,12 @@ mend_command(Node *stmt)
 			else if (((RenameStmt *) stmt)->renameType == OBJECT_FOREIGN_SERVER)
 				mend_server_name(strVal(((RenameStmt *) stmt)->object),
 								 ((RenameStmt *) stmt)->newname);
+			break;
+		case T_CreateUserMappingStmt:
+			options_check_mappings(((CreateUserMappingStmt *) stmt)->servername);
+			break;
+		case T_AlterForeignServerStmt:
+			options_check_mappings(((AlterForeignServerStmt *) stmt)->servername);
 			break;
 		default:
 			break;

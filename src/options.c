@@ -9,7 +9,11 @@
 
 #include <limits.h>
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/reloptions.h"
+#include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
@@ -19,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "hosts.h"
 #include "options.h"
 #include "redis_tls.h"
 
@@ -26,7 +31,7 @@ PG_FUNCTION_INFO_V1(ck_validator);
 
 typedef enum OptionType
 {
-	OPTION_KIND, OPTION_TEXT, OPTION_NUMBER, OPTION_TIME, OPTION_TLS
+	OPTION_CHOICE, OPTION_TEXT, OPTION_HOSTS, OPTION_NUMBER, OPTION_TIME, OPTION_TLS
 } OptionType;
 
 typedef struct OptionDefinition
@@ -39,31 +44,54 @@ typedef struct OptionDefinition
 	int			min;			/* of a number, or ms of a time */
 	int			max;
 	int			initial;
+	int			kinds;			/* mask of the kinds that have it */
+	const char *const *choices; /* NULL at the end; the value is the index */
 } OptionDefinition;
 
-#define TEXT_OPTION(name, catalog, field) \
+#define REDIS		(1 << SERVER_REDIS)
+#define MEMCACHED	(1 << SERVER_MEMCACHED)
+#define BOTH		(REDIS | MEMCACHED)
+
+static const char *const kind_names[] = {"redis", "memcached", NULL};
+static const char *const flush_method_names[] = {"flush_all", "scan", NULL};
+static const char *const distribution_names[] = {"ketama", "ketama_weighted", NULL};
+
+#define TEXT_OPTION(name, catalog, field, kinds) \
 	{name, catalog, OPTION_TEXT, offsetof(ServerConfig, field), \
-	 sizeof(((ServerConfig *) 0)->field), 0, 0, 0}
-#define NUMBER_OPTION(name, field, min, max, initial) \
-	{name, ForeignServerRelationId, OPTION_NUMBER, offsetof(ServerConfig, field), 0, min, max, initial}
+	 sizeof(((ServerConfig *) 0)->field), 0, 0, 0, kinds, NULL}
+#define NUMBER_OPTION(name, field, min, max, initial, kinds) \
+	{name, ForeignServerRelationId, OPTION_NUMBER, offsetof(ServerConfig, field), 0, min, max, \
+	 initial, kinds, NULL}
 #define TIME_OPTION(name, field, min, max, initial) \
-	{name, ForeignServerRelationId, OPTION_TIME, offsetof(ServerConfig, field), 0, min, max, initial}
+	{name, ForeignServerRelationId, OPTION_TIME, offsetof(ServerConfig, field), 0, min, max, \
+	 initial, BOTH, NULL}
+#define CHOICE_OPTION(name, field, choices, kinds) \
+	{name, ForeignServerRelationId, OPTION_CHOICE, offsetof(ServerConfig, field), 0, 0, 0, 0, \
+	 kinds, choices}
 
 static const OptionDefinition definitions[] = {
-	{"kind", ForeignServerRelationId, OPTION_KIND, offsetof(ServerConfig, kind), 0, 0, 0, 0},
-	TEXT_OPTION("host", ForeignServerRelationId, host),
-	NUMBER_OPTION("port", port, 1, 65535, 6379),
-	NUMBER_OPTION("database", database, 0, 1000000, 0),
-	TEXT_OPTION("namespace", ForeignServerRelationId, namespace),
-	NUMBER_OPTION("connections", connections, 1, 16, 2),
+	CHOICE_OPTION("kind", kind, kind_names, BOTH),
+	TEXT_OPTION("host", ForeignServerRelationId, host, BOTH),
+	NUMBER_OPTION("port", port, 1, 65535, 0, BOTH),
+	{"hosts", ForeignServerRelationId, OPTION_HOSTS, offsetof(ServerConfig, hosts),
+	SERVER_HOSTS_SIZE, 0, 0, 0, MEMCACHED, NULL},
+	CHOICE_OPTION("distribution", distribution, distribution_names, MEMCACHED),
+	NUMBER_OPTION("database", database, 0, 1000000, 0, REDIS),
+	TEXT_OPTION("namespace", ForeignServerRelationId, namespace, BOTH),
+	NUMBER_OPTION("connections", connections, 1, 16, 2, BOTH),
 	TIME_OPTION("connect_timeout", connect_timeout, 1, 600000, 5000),
 	TIME_OPTION("command_timeout", command_timeout, 1, 600000, 1000),
-	NUMBER_OPTION("breaker_threshold", breaker_threshold, 1, 1000000, 5),
+	TIME_OPTION("idle_timeout", idle_timeout, 0, 86400000, 600000),
+	TIME_OPTION("max_lifetime", max_lifetime, 0, 86400000, 1800000),
+	NUMBER_OPTION("max_inflight", max_inflight, 1, 1000000, 1000, BOTH),
+	NUMBER_OPTION("breaker_threshold", breaker_threshold, 1, 1000000, 5, BOTH),
 	TIME_OPTION("breaker_reset", breaker_reset, 1, 600000, 1000),
-	{"tls", ForeignServerRelationId, OPTION_TLS, offsetof(ServerConfig, tls), 0, 0, 0, 0},
-	TEXT_OPTION("tls_ca", ForeignServerRelationId, tls_ca),
-	TEXT_OPTION("user", UserMappingRelationId, user),
-	TEXT_OPTION("password", UserMappingRelationId, password),
+	CHOICE_OPTION("flush_method", flush_method, flush_method_names, MEMCACHED),
+	{"tls", ForeignServerRelationId, OPTION_TLS, offsetof(ServerConfig, tls), 0, 0, 0, 0, REDIS,
+	NULL},
+	TEXT_OPTION("tls_ca", ForeignServerRelationId, tls_ca, REDIS),
+	TEXT_OPTION("user", UserMappingRelationId, user, REDIS),
+	TEXT_OPTION("password", UserMappingRelationId, password, REDIS),
 };
 
 static const OptionDefinition *
@@ -117,6 +145,53 @@ read_tls(const char *value, int *field)
 	*field = on;
 }
 
+/* "a", "b" */
+static char *
+choice_list(const char *const *choices)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; choices[i]; i++)
+		appendStringInfo(&buf, "%s\"%s\"", i ? ", " : "", choices[i]);
+	return buf.data;
+}
+
+static void
+read_choice(const OptionDefinition *definition, const char *value, int *field)
+{
+	for (int i = 0; definition->choices[i]; i++)
+	{
+		if (strcmp(value, definition->choices[i]) == 0)
+		{
+			*field = i;
+			return;
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			 errmsg("invalid value \"%s\" for option \"%s\"", value, definition->name),
+			 errhint("It can be one of: %s.", choice_list(definition->choices))));
+}
+
+static void
+read_hosts(const char *value, ServerConfig *config)
+{
+	if (strlen(value) < SERVER_HOSTS_SIZE)
+	{
+		strcpy(config->hosts, value);
+		config->nhosts = hosts_count(value);
+	}
+	if (strlen(value) >= SERVER_HOSTS_SIZE || config->nhosts == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("invalid value \"%s\" for option \"hosts\"", value),
+				 errdetail("It is a list of 1 to %d different hosts, in less than %d bytes.",
+						   MAX_HOSTS, SERVER_HOSTS_SIZE),
+				 errhint("Write it as 'host:port,host:port'; a port that is left out is %d.",
+						 MEMCACHED_PORT)));
+}
+
 /* Parse one value into the configuration; an error names option and range. */
 static void
 read_option(const OptionDefinition *definition, const char *value, ServerConfig *config)
@@ -127,13 +202,11 @@ read_option(const OptionDefinition *definition, const char *value, ServerConfig 
 
 	switch (definition->type)
 	{
-		case OPTION_KIND:
-			if (strcmp(value, "redis") != 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-						 errmsg("invalid value \"%s\" for option \"kind\"", value),
-						 errhint("The kind of a cache server is \"redis\".")));
-			config->kind = SERVER_REDIS;
+		case OPTION_CHOICE:
+			read_choice(definition, value, (int *) field);
+			break;
+		case OPTION_HOSTS:
+			read_hosts(value, config);
 			break;
 		case OPTION_TEXT:
 			if (value[0] == '\0' || strlen(value) >= definition->size)
@@ -204,6 +277,7 @@ options_read(List *server_options, List *user_options, const char *default_names
 {
 	memset(config, 0, sizeof(*config));
 	strcpy(config->host, "127.0.0.1");
+	config->nhosts = 1;
 	for (int i = 0; i < (int) lengthof(definitions); i++)
 	{
 		if (definitions[i].type == OPTION_NUMBER || definitions[i].type == OPTION_TIME)
@@ -213,13 +287,28 @@ options_read(List *server_options, List *user_options, const char *default_names
 	read_list(user_options, config);
 	if (config->namespace[0] == '\0')
 		read_namespace(default_namespace, config);
+	if (config->port == 0)
+		config->port = config->kind == SERVER_REDIS ? REDIS_PORT : MEMCACHED_PORT;
+	if (config->kind == SERVER_REDIS)
+		config->flush_method = FLUSH_METHOD_SCAN;
+	hosts_use(config, 0);
 }
 
 bool
-options_same_keys(const ServerConfig *a, const ServerConfig *b)
+options_are_rivals(const ServerConfig *a, const ServerConfig *b)
 {
+	bool		emptied = a->flush_method == FLUSH_METHOD_ALL ||
+		b->flush_method == FLUSH_METHOD_ALL;
+
 	return a->kind == b->kind && a->port == b->port && a->database == b->database &&
-		strcmp(a->host, b->host) == 0 && strcmp(a->namespace, b->namespace) == 0;
+		strcmp(a->host, b->host) == 0 &&
+		(emptied || strcmp(a->namespace, b->namespace) == 0);
+}
+
+static bool
+is_cache_server(ForeignServer *server)
+{
+	return strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "cachekit") == 0;
 }
 
 ForeignServer *
@@ -227,12 +316,74 @@ options_server(const char *name)
 {
 	ForeignServer *server = GetForeignServerByName(name, false);
 
-	if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "cachekit") != 0)
+	if (!is_cache_server(server))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("server \"%s\" is not a cache server", server->servername),
 				 errhint("Cache servers are made with CREATE SERVER ... FOREIGN DATA WRAPPER cachekit.")));
 	return server;
+}
+
+/* ---------- checks ---------- */
+
+static bool
+has_mapping(Oid serverid)
+{
+	Relation	rel = table_open(UserMappingRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		found = false;
+
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = ((Form_pg_user_mapping) GETSTRUCT(tuple))->umserver == serverid;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+void
+options_check_mappings(const char *name)
+{
+	ForeignServer *server = GetForeignServerByName(name, true);
+	ServerConfig config;
+
+	if (server == NULL || !is_cache_server(server))
+		return;
+	CommandCounterIncrement();
+	server = GetForeignServerByName(name, false);
+	options_read(server->options, NIL, "any", &config);
+	if (config.kind == SERVER_MEMCACHED && has_mapping(server->serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("server \"%s\" cannot have a user mapping", name),
+				 errdetail("Memcached's text protocol has no authentication (SASL needs the binary protocol)."),
+				 errhint("Protect the hosts by the network, and use a server without a user mapping.")));
+}
+
+/* An option that this kind of server does not have, or two that exclude each other. */
+static void
+check_combination(List *options, ServerConfig *config)
+{
+	ListCell   *cell;
+	bool		has_host_option = false;
+
+	foreach(cell, options)
+	{
+		const char *name = ((DefElem *) lfirst(cell))->defname;
+
+		if ((find_definition(name)->kinds & (1 << config->kind)) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					 errmsg("invalid option \"%s\"", name),
+					 errdetail("Servers of kind \"%s\" do not have it.",
+							   kind_names[config->kind])));
+		has_host_option |= strcmp(name, "host") == 0 || strcmp(name, "port") == 0;
+	}
+	if (has_host_option && config->hosts[0])
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("option \"hosts\" cannot be combined with \"host\" or \"port\""),
+				 errhint("Give all hosts, with their ports, in \"hosts\".")));
 }
 
 /* The FDW's validator: options of a server, a user mapping, or the FDW itself. */
@@ -241,7 +392,7 @@ ck_validator(PG_FUNCTION_ARGS)
 {
 	List	   *options = untransformRelOptions(PG_GETARG_DATUM(0));
 	Oid			catalog = PG_GETARG_OID(1);
-	ServerConfig config;
+	ServerConfig config = {0};
 	bool		has_kind = false;
 	bool		has_namespace = false;	/* else it is the database's name */
 	ListCell   *cell;
@@ -260,7 +411,7 @@ ck_validator(PG_FUNCTION_ARGS)
 					 catalog == ForeignServerRelationId || catalog == UserMappingRelationId ?
 					 errhint("Options of %s are %s.", catalog_noun(catalog), option_names(catalog)) :
 					 errhint("There are options of servers and of user mappings only.")));
-		has_kind |= (definition->type == OPTION_KIND);
+		has_kind |= (strcmp(option->defname, "kind") == 0);
 		if (strcmp(option->defname, "namespace") == 0)
 		{
 			read_namespace(defGetString(option), &config);
@@ -275,6 +426,8 @@ ck_validator(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
 				 errmsg("option \"kind\" is missing"),
-				 errhint("The kind of a cache server is \"redis\": OPTIONS (kind 'redis', host '127.0.0.1', port '6379').")));
+				 errhint("The kind of a cache server is \"redis\" or \"memcached\": OPTIONS (kind 'redis', host '127.0.0.1', port '6379').")));
+	if (catalog == ForeignServerRelationId)
+		check_combination(options, &config);
 	PG_RETURN_VOID();
 }

@@ -20,9 +20,10 @@
 
 /* The server's slot, and its name; NULL: there is none. */
 static ReplicationSlot *
-find_slot(Oid dboid, Oid serverid, char *name)
+find_slot(Oid dboid, Oid serverid, int host, char *name)
 {
-	snprintf(name, NAMEDATALEN, "cachekit_%u_%u", dboid, serverid);
+	snprintf(name, NAMEDATALEN, host == 0 ? "cachekit_%u_%u" : "cachekit_%u_%u_%d", dboid,
+			 serverid, host);
 	return max_replication_slots > 0 ? SearchNamedReplicationSlot(name, true) : NULL;
 }
 
@@ -53,14 +54,14 @@ can_create(void)
 }
 
 bool
-retention_begin(Oid dboid, Oid serverid)
+retention_begin(Oid dboid, Oid serverid, int host)
 {
 	char		name[NAMEDATALEN];
 	ReplicationSlot *slot;
 
 	if (MyReplicationSlot != NULL)
 		return true;
-	slot = find_slot(dboid, serverid, name);
+	slot = find_slot(dboid, serverid, host, name);
 	if (slot != NULL && restart_of(slot) != InvalidXLogRecPtr)
 	{
 		ReplicationSlotAcquire(name, true);
@@ -131,10 +132,10 @@ retention_advance(XLogRecPtr restart)
 }
 
 bool
-retention_drop(Oid dboid, Oid serverid)
+retention_drop(Oid dboid, Oid serverid, int host)
 {
 	char		name[NAMEDATALEN];
-	ReplicationSlot *slot = find_slot(dboid, serverid, name);
+	ReplicationSlot *slot = find_slot(dboid, serverid, host, name);
 
 	if (slot == NULL)
 		return true;
@@ -145,10 +146,10 @@ retention_drop(Oid dboid, Oid serverid)
 }
 
 void
-retention_cap(Oid dboid, Oid serverid)
+retention_cap(Oid dboid, Oid serverid, int host)
 {
 	char		name[NAMEDATALEN];
-	ReplicationSlot *slot = find_slot(dboid, serverid, name);
+	ReplicationSlot *slot = find_slot(dboid, serverid, host, name);
 
 	if (slot == NULL || slot->active_pid != 0 || restart_of(slot) == InvalidXLogRecPtr)
 		return;
@@ -158,7 +159,7 @@ retention_cap(Oid dboid, Oid serverid)
 }
 
 void
-retention_drop_orphans(bool (*is_known) (Oid dboid, Oid serverid))
+retention_drop_orphans(bool (*is_known) (Oid dboid, Oid serverid, int host))
 {
 	for (int i = 0; i < max_replication_slots; i++)
 	{
@@ -166,6 +167,7 @@ retention_drop_orphans(bool (*is_known) (Oid dboid, Oid serverid))
 		char		name[NAMEDATALEN];
 		unsigned int dboid;
 		unsigned int serverid;
+		unsigned int host = 0;
 		int			end = 0;
 		bool		idle;
 
@@ -173,8 +175,16 @@ retention_drop_orphans(bool (*is_known) (Oid dboid, Oid serverid))
 		idle = slot->in_use && slot->active_pid == 0;
 		strlcpy(name, NameStr(slot->data.name), NAMEDATALEN);
 		LWLockRelease(ReplicationSlotControlLock);
-		if (idle && sscanf(name, "cachekit_%u_%u%n", &dboid, &serverid, &end) == 2 &&
-			name[end] == '\0' && !is_known(dboid, serverid))
+		if (!idle || sscanf(name, "cachekit_%u_%u%n", &dboid, &serverid, &end) != 2)
+			continue;
+		if (name[end] == '_')
+		{
+			int			more = 0;
+
+			if (sscanf(name + end, "_%u%n", &host, &more) == 1)
+				end += more;
+		}
+		if (name[end] == '\0' && !is_known(dboid, serverid, (int) host))
 			ReplicationSlotDrop(name, true);
 	}
 }

@@ -31,6 +31,7 @@
 
 #include "debug.h"
 #include "guc.h"
+#include "hosts.h"
 #include "requests.h"
 #include "retention.h"
 #include "sender.h"
@@ -41,7 +42,7 @@
 #define ROBBED_MAX_MS	60000	/* longest pause when somebody else owns the namespace */
 
 static Sender *current = NULL;
-static uint32 wait_event = 0;
+static uint32 wait_event = 0;	/* while it backs off */
 
 /* ---------- what its parts share ---------- */
 
@@ -73,83 +74,21 @@ sender_link_of(const Sender *sender, const char *named_key, int len)
 	return hash_bytes((const unsigned char *) named_key, len) % sender->links;
 }
 
-/* ---------- the loop ---------- */
-
-/* The sockets of an epoch are the same to its end; what is waited for changes. */
-static void
-make_events(Sender *sender)
-{
-	sender->events = CreateWaitEventSet(TopMemoryContext, MAX_LINKS + 2);
-	AddWaitEventToSet(sender->events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(sender->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	for (int i = 0; i < sender->links; i++)
-	{
-		sender->event_mask[i] = WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE;
-		sender->event_at[i] = AddWaitEventToSet(sender->events, sender->event_mask[i],
-												sender->driver->socket(sender->link[i]), NULL,
-												sender->link[i]);
-	}
-}
-
 /*
- * While changes are gathered, and nobody waits for an answer, replies are
- * gathered, too.
+ * Does this host of the server have the key?  If memory for the answer is out,
+ * the epoch ends: what is not known must not count as delivered.
  */
-static bool
-may_nap(const Sender *sender)
+bool
+sender_has_key(Sender *sender, const char *key, int len)
 {
-	return sender->phase == PHASE_RUN && sender->nap_until != 0 &&
-		sender->reads_in_flight == 0 && sender->fills_in_flight == 0;
+	int			host = hosts_of_key(&sender->config, key, len);
+
+	if (host < 0)
+		sender_fault(sender, "out of memory");
+	return host == sender->config.host_index;
 }
 
-/* Wait for sockets, the latch, or the time; then let the driver handle them. */
-static void
-wait_for_events(Sender *sender, long timeout_ms)
-{
-	WaitEvent	events[MAX_LINKS + 2];
-	TimestampTz began;
-	TimestampTz ended;
-	int			n;
-
-	for (int i = 0; i < sender->links; i++)
-	{
-		Link	   *link = sender->link[i];
-		uint32		mask;
-
-		/* most commands can be written at once, and need not be waited for */
-		if (sender->driver->wants_write(link) && sender->driver->is_connected(link))
-			sender->driver->handle(link, false, true);
-		mask = WL_SOCKET_READABLE |
-			(sender->driver->wants_write(link) ? WL_SOCKET_WRITEABLE : 0);
-		if (mask != sender->event_mask[i] && sender->driver->socket(link) >= 0)
-		{
-			ModifyWaitEvent(sender->events, sender->event_at[i], mask, NULL);
-			sender->event_mask[i] = mask;
-		}
-	}
-	if (wait_event == 0)
-		wait_event = compat_wait_event("CachekitSender");
-	began = GetCurrentTimestamp();
-	if (may_nap(sender))
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(10, TimestampDifferenceMilliseconds(began, sender->nap_until)),
-						 wait_event);
-		timeout_ms = 0;
-	}
-	n = WaitEventSetWait(sender->events, timeout_ms, events, lengthof(events), wait_event);
-	ended = GetCurrentTimestamp();
-	for (int i = 0; i < n; i++)
-	{
-		if (events[i].events & WL_LATCH_SET)
-			ResetLatch(MyLatch);
-		else if (events[i].user_data)
-			sender->driver->handle(events[i].user_data,
-								   (events[i].events & WL_SOCKET_READABLE) != 0,
-								   (events[i].events & WL_SOCKET_WRITEABLE) != 0);
-	}
-	epoch_count_silence(sender, ended - began);
-}
+/* ---------- the loop ---------- */
 
 /* Flush what asynchronous commits have asked to be sent. */
 static void
@@ -220,12 +159,7 @@ timeout_of(Sender *sender)
 		return NAP_MS;
 	if (sender->fills != NIL)
 		return 50;
-	for (int i = 0; i < sender->links; i++)
-	{
-		if (sender->driver->unanswered(sender->link[i]) > 0)
-			return 50;
-	}
-	return IDLE_MS;
+	return sender->changing || pool_unanswered(sender) > 0 ? 50 : IDLE_MS;
 }
 
 /*
@@ -267,7 +201,6 @@ run_epoch(Sender *sender)
 											   ALLOCSET_DEFAULT_SIZES);
 
 	epoch_begin(sender);
-	make_events(sender);
 	while (!sender->faulted && !may_end(sender))
 	{
 		bool		more;
@@ -294,12 +227,11 @@ run_epoch(Sender *sender)
 		pg_memory_barrier();
 		more = sender->phase == PHASE_RUN && sender->nap_until == 0 &&
 			deliver_has_room(sender) && feed_read_to(sender->feed) < servers_wanted();
-		wait_for_events(sender, more ? 0 : timeout_of(sender));
+		pool_wait(sender, more ? 0 : timeout_of(sender));
 		pg_atomic_write_u32(&sender->server->idle, 0);
 	}
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(loop);
-	FreeWaitEventSet(sender->events);
 	epoch_end(sender);
 }
 
@@ -314,7 +246,7 @@ sender_exit(int code, Datum arg)
 	pg_atomic_write_u64(&server->ready_at, InvalidXLogRecPtr);
 	server->ended_well = (code == 0);
 	current->faulted = true;
-	epoch_close_links(current); /* sessions that wait are told */
+	pool_close(current); /* sessions that wait are told */
 	fill_end(current);
 	request_fail_all(current->place);
 	server_release(current->place);
@@ -364,10 +296,12 @@ ck_sender_main(Datum arg)
 	current = sender;
 	sender->place = place;
 	sender->server = server_at(place);
+	wait_event = compat_wait_event("CachekitSender");
 	sender->epoch_context = AllocSetContextCreate(TopMemoryContext, "cachekit epoch",
 												  ALLOCSET_DEFAULT_SIZES);
 	before_shmem_exit(sender_exit, (Datum) 0);
-	pgstat_report_appname(psprintf("cachekit sender %s", NameStr(sender->server->name)));
+	server_label(sender->server, sender->label, sizeof(sender->label));
+	pgstat_report_appname(psprintf("cachekit sender %s", sender->label));
 
 	PG_TRY();
 	{

@@ -37,10 +37,39 @@ typedef enum EpochPhase
 	PHASE_RUN					/* changes are sent; ready once replay has caught up */
 } EpochPhase;
 
-typedef struct Sender
+typedef struct Sender Sender;
+
+/* A connection that is to take a place in the pool. */
+typedef enum FreshState
+{
+	FRESH_CONNECTING,
+	FRESH_GREETED,				/* hello, then the owner, have been asked for */
+	FRESH_READY,
+	FRESH_FAILED
+} FreshState;
+
+typedef struct FreshLink
+{
+	Sender	   *sender;
+	Link	   *link;			/* NULL: none */
+	FreshState	state;
+} FreshLink;
+
+/* What is waited for: one for each connection. */
+typedef struct PoolSocket
+{
+	Link	   *link;
+	int			event_at;
+	uint32		mask;
+	int64		silence;		/* us that we have listened without a reply */
+	uint64		answered;		/* replies when that was looked at */
+} PoolSocket;
+
+struct Sender
 {
 	int			place;
 	CacheServer *server;
+	char		label[SERVER_LABEL_SIZE];	/* for the log */
 	const Driver *driver;
 	ServerConfig config;
 	uint32		config_version;
@@ -49,13 +78,6 @@ typedef struct Sender
 
 	/* the epoch */
 	EpochPhase	phase;
-	Link	   *link[MAX_LINKS];
-	int64		link_silence[MAX_LINKS];	/* us that we have listened without a reply */
-	uint64		link_answered[MAX_LINKS];	/* replies when that was looked at */
-	int			links;
-	struct WaitEventSet *events;
-	int			event_at[MAX_LINKS];
-	uint32		event_mask[MAX_LINKS];
 	int			greeted;
 	TimestampTz phase_since;
 	char		nonce[40];
@@ -63,6 +85,22 @@ typedef struct Sender
 	char		marker_key[128];
 	bool		faulted;
 	char		fault[SERVER_ERROR_SIZE];
+
+	/* connections: pool.c */
+	Link	   *link[MAX_LINKS];
+	TimestampTz link_until[MAX_LINKS];	/* end of its lifetime */
+	int			links;			/* that keys are distributed to: the first of the array */
+	FreshLink	fresh[MAX_LINKS];
+	bool		changing;		/* fresh ones are being opened, or some are to be closed */
+	int			links_wanted;	/* then */
+	TimestampTz change_since;
+	TimestampTz change_after;	/* the last change failed: not before */
+	bool		holding;		/* nothing new is sent until all is answered */
+	uint64		used;			/* sum of the counters when it was looked at last */
+	TimestampTz used_at;		/* when it had grown */
+	struct WaitEventSet *events;	/* NULL: to be made anew */
+	PoolSocket	socket[2 * MAX_LINKS];
+	int			sockets;
 
 	/* outages */
 	int			failures;		/* consecutive, for backoff and breaker */
@@ -120,7 +158,7 @@ typedef struct Sender
 	List	   *fills;			/* chains that wait for the marker */
 	TimestampTz fills_since;	/* when the first of them came */
 	XLogRecPtr	fills_judged;	/* marker_acked when they were looked at last */
-} Sender;
+};
 
 extern PGDLLEXPORT void ck_sender_main(Datum arg);
 
@@ -137,13 +175,23 @@ sender_elapsed(TimestampTz since)
 extern void sender_fault(Sender *sender, const char *format,...) pg_attribute_printf(2, 3);
 extern void sender_named(const Sender *sender, const char *suffix, char *to, Size size);
 extern int	sender_link_of(const Sender *sender, const char *named_key, int len);
+extern bool sender_has_key(Sender *sender, const char *key, int len);
 
 /* epoch.c */
 extern void epoch_begin(Sender *sender);
 extern void epoch_run(Sender *sender);
 extern void epoch_end(Sender *sender);
-extern void epoch_close_links(Sender *sender);
-extern void epoch_count_silence(Sender *sender, int64 listened);
+
+/* pool.c */
+extern void pool_open(Sender *sender);
+extern void pool_close(Sender *sender);
+extern void pool_unwatch(Sender *sender);
+extern void pool_wait(Sender *sender, long timeout_ms);
+extern int	pool_check(Sender *sender);
+extern int	pool_unanswered(const Sender *sender);
+/* May a deletion, fill or read be sent?  Else it waits where it is. */
+extern bool pool_has_room(const Sender *sender);
+extern void pool_maintain(Sender *sender);
 
 /* deliver.c: deletions and flushes */
 extern void deliver_begin(Sender *sender);
@@ -152,6 +200,7 @@ extern bool deliver_has_room(const Sender *sender);
 extern bool deliver_is_idle(const Sender *sender);
 extern bool deliver_is_flushing(const Sender *sender, const char *named_key);
 extern bool deliver_flush_waits(const Sender *sender);
+extern bool deliver_has_no_flush(const Sender *sender);
 
 /* fill.c */
 extern void fill_begin(Sender *sender);

@@ -22,7 +22,7 @@
 PG_FUNCTION_INFO_V1(ck_server_states);
 PG_FUNCTION_INFO_V1(ck_wait_for_delivery);
 
-#define STATE_COLUMNS	(13 + SERVER_COUNTERS)
+#define STATE_COLUMNS	(16 + SERVER_COUNTERS)
 
 static const char *
 state_name(const CacheServer *server)
@@ -69,9 +69,18 @@ latency_of(CacheServer *server)
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* "host:port", or the path of a socket. */
+static Datum
+address_of(const ServerConfig *config)
+{
+	return CStringGetTextDatum(config->host[0] == '/' ? config->host :
+							   psprintf("%s:%d", config->host, config->port));
+}
+
 /*
- * server_states(): one row per server of this database that the launcher knows:
- * its OID, namespace, state, breaker, position, lag, counters, last error.
+ * server_states(): one row per server of this database that the launcher knows,
+ * and per host of those that have several: its OID, namespace, state, breaker,
+ * position, lag, counters, last error.
  */
 Datum
 ck_server_states(PG_FUNCTION_ARGS)
@@ -93,6 +102,8 @@ ck_server_states(PG_FUNCTION_ARGS)
 		if (server->dboid != MyDatabaseId || !server->wanted)
 			continue;
 		v[c++] = ObjectIdGetDatum(server->serverid);
+		v[c++] = Int32GetDatum(server->host);
+		v[c++] = address_of(&server->config);
 		v[c++] = CStringGetTextDatum(server->config.namespace);
 		v[c++] = CStringGetTextDatum(state_name(server));
 		v[c++] = BoolGetDatum(pg_atomic_read_u32(&server->readable) != 0);
@@ -102,6 +113,7 @@ ck_server_states(PG_FUNCTION_ARGS)
 		v[c++] = Int64GetDatum(wanted > position ? (int64) (wanted - position) : 0);
 		v[c++] = Int32GetDatum(server->pid);
 		v[c++] = BoolGetDatum(pg_atomic_read_u32(&server->slotless) == 0);
+		v[c++] = Int32GetDatum((int32) pg_atomic_read_u32(&server->connections));
 		for (int k = 0; k < SERVER_COUNTERS; k++)
 			v[c++] = Int64GetDatum((int64) pg_atomic_read_u64(&server->counter[k]));
 		isnull[c] = server->last_error[0] == '\0';

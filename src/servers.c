@@ -11,6 +11,7 @@
 #include "utils/builtins.h"
 
 #include "debug.h"
+#include "hosts.h"
 #include "servers.h"
 
 #define SCAN_QUEUE	64			/* databases that wait to be looked at */
@@ -48,6 +49,7 @@ init_server(CacheServer *server)
 	pg_atomic_init_u32(&server->readable, 0);
 	pg_atomic_init_u32(&server->breaker, BREAKER_CLOSED);
 	pg_atomic_init_u32(&server->running_version, PG_UINT32_MAX);
+	pg_atomic_init_u32(&server->connections, 0);
 	pg_atomic_init_u32(&server->slotless, 0);
 	pg_atomic_init_u32(&server->wal_lost, 0);
 	pg_atomic_init_u64(&server->position, 0);
@@ -90,21 +92,47 @@ server_at(int place)
 	return &servers->server[place];
 }
 
-/* The place of a server of this database, or NO_SERVER. */
+/* The index of the host that has the key, of those that the place's server has. */
+static int
+host_of(const CacheServer *server, const char *named_key)
+{
+	char		key[KEY_MAX_NAMESPACE + 1 + KEY_MAX_NAMED + 1];
+	int			len = snprintf(key, sizeof(key), "%s:%s", server->config.namespace, named_key);
+
+	return hosts_of_key(&server->config, key, Min(len, sizeof(key) - 1));
+}
+
 int
-server_find(Oid serverid)
+server_find(Oid serverid, const char *named_key)
 {
 	int			place = NO_SERVER;
+	int			host = -1;
 
 	LWLockAcquire(servers_lock, LW_SHARED);
 	for (int i = 0; i < MAX_SERVERS && place == NO_SERVER; i++)
 	{
-		if (servers->server[i].dboid == MyDatabaseId &&
-			servers->server[i].serverid == serverid && servers->server[i].wanted)
+		CacheServer *server = &servers->server[i];
+
+		if (server->dboid != MyDatabaseId || server->serverid != serverid || !server->wanted)
+			continue;
+		if (host < 0)
+			host = host_of(server, named_key);
+		if (server->host == host)
 			place = i;
 	}
 	LWLockRelease(servers_lock);
 	return place;
+}
+
+void
+server_label(const CacheServer *server, char *label, Size size)
+{
+	const ServerConfig *config = &server->config;
+
+	if (config->nhosts > 1)
+		snprintf(label, size, "%s (%s:%d)", NameStr(server->name), config->host, config->port);
+	else
+		strlcpy(label, NameStr(server->name), size);
 }
 
 bool
@@ -246,18 +274,25 @@ servers_wanted(void)
 /* ---------- the catalog's side ---------- */
 
 static bool
-defined(const ServerDefinition *definitions, int n, Oid serverid)
+is_place_of(const CacheServer *server, const ServerDefinition *definition)
+{
+	return server->serverid == definition->serverid &&
+		server->host == definition->config.host_index;
+}
+
+static bool
+is_defined(const CacheServer *server, const ServerDefinition *definitions, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (definitions[i].serverid == serverid)
+		if (is_place_of(server, &definitions[i]))
 			return true;
 	}
 	return false;
 }
 
 static CacheServer *
-place_for(Oid dboid, Oid serverid)
+place_for(Oid dboid, const ServerDefinition *definition)
 {
 	CacheServer *unused = NULL;
 
@@ -265,7 +300,7 @@ place_for(Oid dboid, Oid serverid)
 	{
 		CacheServer *server = &servers->server[i];
 
-		if (server->dboid == dboid && server->serverid == serverid)
+		if (server->dboid == dboid && is_place_of(server, definition))
 			return server;
 		if (!OidIsValid(server->dboid) && unused == NULL)
 			unused = server;
@@ -275,7 +310,7 @@ place_for(Oid dboid, Oid serverid)
 	return unused;
 }
 
-/* Another server that has this one's keys, as far as options tell; or NO_SERVER. */
+/* Another server that has this one's keys or host, as far as options tell; or NO_SERVER. */
 static int
 find_rival(const CacheServer *server)
 {
@@ -284,15 +319,15 @@ find_rival(const CacheServer *server)
 		CacheServer *other = &servers->server[i];
 
 		if (other != server && other->wanted && other->rival == NO_SERVER &&
-			options_same_keys(&server->config, &other->config))
+			options_are_rivals(&server->config, &other->config))
 			return i;
 	}
 	return NO_SERVER;
 }
 
 /*
- * Two servers in one namespace would delete each other's documents for ever:
- * whoever was there first has it.
+ * Two servers in one namespace, or at a host that one of them empties, would
+ * delete each other's documents for ever: whoever was there first has it.
  */
 static void
 settle_rivals(void)
@@ -307,10 +342,12 @@ settle_rivals(void)
 		if (server->rival == NO_SERVER)
 			continue;
 		snprintf(server->last_error, SERVER_ERROR_SIZE,
-				 "server \"%s\" of %s has the same namespace there",
+				 "server \"%s\" of %s has the same %s there",
 				 NameStr(servers->server[server->rival].name),
 				 servers->server[server->rival].dboid == server->dboid ? "this database" :
-				 "another database");
+				 "another database",
+				 strcmp(servers->server[server->rival].config.namespace,
+						server->config.namespace) == 0 ? "namespace" : "host");
 		server->last_error_at = GetCurrentTimestamp();
 	}
 }
@@ -329,12 +366,12 @@ servers_publish(Oid dboid, const ServerDefinition *definitions, int n)
 	{
 		CacheServer *server = &servers->server[i];
 
-		if (server->dboid == dboid && !defined(definitions, n, server->serverid))
+		if (server->dboid == dboid && !is_defined(server, definitions, n))
 			server->wanted = false;
 	}
 	for (int i = 0; i < n; i++)
 	{
-		CacheServer *server = place_for(dboid, definitions[i].serverid);
+		CacheServer *server = place_for(dboid, &definitions[i]);
 		bool		is_new;
 
 		if (server == NULL)
@@ -351,6 +388,7 @@ servers_publish(Oid dboid, const ServerDefinition *definitions, int n)
 			is_new = true;
 		}
 		server->serverid = definitions[i].serverid;
+		server->host = definitions[i].config.host_index;
 		server->dboid = dboid;
 		server->wanted = true;
 		if (is_new)

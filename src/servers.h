@@ -3,10 +3,12 @@
  * servers.h
  *	  Cache servers in shared memory: configuration, state, counters.
  *
- * A place belongs to one foreign server of one database.  The catalog is its
- * source: a short-lived worker connects to the database and writes what it
- * finds (servers_publish), the launcher keeps a sender running for each place,
- * and sessions find the place of a server by its OID.
+ * A place belongs to one foreign server of one database, or to one host of it:
+ * hosts of a Memcached server have a place each, and with it a sender, a marker
+ * and a position of their own, so that one that is away delays no other.  The
+ * catalog is the source: a short-lived worker connects to the database and
+ * writes what it finds (servers_publish), the launcher keeps a sender running
+ * for each place, and sessions find the place for a key by the server's OID.
  *
  * Fields are written under `lock` (one LWLock for all places), except atomics
  * and what the comments say.  A sender reads its configuration once per
@@ -27,9 +29,10 @@
 #include "options.h"
 #include "stats.h"
 
-#define MAX_SERVERS			32	/* in all databases */
+#define MAX_SERVERS			64	/* places, in all databases */
 #define NO_SERVER			(-1)
 #define SERVER_ERROR_SIZE	256
+#define SERVER_LABEL_SIZE	(NAMEDATALEN + SERVER_HOST_SIZE + 16)
 
 typedef enum ServerState
 {
@@ -58,6 +61,7 @@ typedef enum ServerCounter
 	SERVER_RECONNECTS,
 	SERVER_RESUMES,
 	SERVER_FLUSHES,
+	SERVER_REPLACEMENTS,		/* connections that took the place of older or closed ones */
 	SERVER_COUNTERS
 } ServerCounter;
 
@@ -66,9 +70,10 @@ typedef struct CacheServer
 	/* who it is; under lock */
 	Oid			dboid;			/* InvalidOid: the place is free */
 	Oid			serverid;
+	int			host;			/* index of the host of that server */
 	NameData	name;
 	bool		wanted;			/* false: its sender is to end, then the place is freed */
-	int			rival;			/* place of a server with the same keys, which has them; or NO_SERVER */
+	int			rival;			/* place of a server that has the same keys or host; or NO_SERVER */
 	uint32		config_version;
 	ServerConfig config;
 
@@ -81,6 +86,7 @@ typedef struct CacheServer
 	pg_atomic_uint32 readable;	/* marker valid, floor and marker passed */
 	pg_atomic_uint32 breaker;	/* BreakerState */
 	pg_atomic_uint32 running_version;	/* config_version of the epoch */
+	pg_atomic_uint32 connections;	/* open now */
 	pg_atomic_uint32 slotless;	/* no replication slot keeps its WAL */
 	pg_atomic_uint32 wal_lost;	/* WAL that it needs could not be read: flush */
 	pg_atomic_uint64 position;	/* every commit up to here is acknowledged */
@@ -115,7 +121,12 @@ extern void server_release(int place);
 /* Its configuration at one moment, and the version of that. */
 extern uint32 server_config(int place, ServerConfig *config);
 
-extern int	server_find(Oid serverid);
+/* The place for a key, "<entity>:<key>", on a server of this database; or NO_SERVER. */
+extern int	server_find(Oid serverid, const char *named_key);
+
+/* "name", or "name (host:port)" of one that has several hosts. */
+extern void server_label(const CacheServer *server, char *label, Size size);
+
 extern void server_count(CacheServer *server, ServerCounter which, uint64 n);
 extern void servers_reset_stats(Oid dboid);
 extern void server_fault(CacheServer *server, const char *message);
@@ -129,6 +140,7 @@ extern XLogRecPtr servers_wanted(void);
 
 /* ---------- the catalog's side ---------- */
 
+/* A server, or a host of one: config says which. */
 typedef struct ServerDefinition
 {
 	Oid			serverid;

@@ -42,8 +42,8 @@ sub fill_both
 # --- options ---
 
 foreach my $bad (
-	[ q{host 'h'}, qr/option "kind" is missing.*kind of a cache server is "redis"/s ],
-	[ q{kind 'mongo'}, qr/invalid value "mongo" for option "kind".*is "redis"/s ],
+	[ q{host 'h'}, qr/option "kind" is missing.*kind of a cache server "redis", "memcached"/s ],
+	[ q{kind 'mongo'}, qr/invalid value "mongo" for option "kind".*"redis", "memcached"/s ],
 	[ q{kind 'redis', port '0'}, qr/invalid value "0" for option "port".*from 1 to 65535/s ],
 	[ q{kind 'redis', port 'x'}, qr/invalid value "x" for option "port".*whole number/s ],
 	[ q{kind 'redis', connections '17'}, qr/"17" for option "connections".*from 1 to 16/s ],

@@ -1,0 +1,565 @@
+/*-------------------------------------------------------------------------
+ *
+ * memcached_flush.c
+ *	  Deleting all keys of a prefix from Memcached.
+ *
+ * With FLUSH_METHOD_ALL the host is ours alone, and flush_all takes it all.
+ * What is to stay is read before and added again, unless somebody else has
+ * put another there meanwhile.
+ *
+ * With FLUSH_METHOD_SCAN, the server's crawler dumps the names of all keys,
+ * and those of the prefix are deleted on the link itself, in order with all
+ * else.  Dumps have a connection of their own, as one would hold up the
+ * replies to whatever follows it.  A dump may miss keys that move while it
+ * walks, so it is repeated until one finds none.
+ *
+ * The event loop does not know the other connection.  So while a dump is
+ * under way the link wants to write whenever there is something to be read of
+ * it; a turn waits some milliseconds for more, lest the dump go on by the
+ * loop's pauses only.  A server that is silent does not make the loop spin,
+ * and the sender's clock counts its silence as ever.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <poll.h>
+
+#include "portability/instr_time.h"
+
+#include "memcached_link.h"
+
+#define READS_PER_TURN	16
+#define WAIT_MS			1		/* for more of a dump, */
+#define WAITS_PER_TURN	4		/* so often, if it goes on coming */
+#define MAX_UNDELETED	4096	/* keys without a reply; then the dump waits */
+#define MAX_PASSES		32
+#define MAX_RETURNING	64		/* keys that may come again and again */
+#define BUSY_PAUSE_MS	50
+#define BUSY_LIMIT_MS	300000
+#define DUMP_BYTES		(1024 * 1024)	/* of it that are kept, at most */
+#define KEY_SIZE		256
+
+/* ---------- flush_all ---------- */
+
+typedef struct FlushAll
+{
+	LinkCallback done;
+	void	   *arg;
+	char		except[KEY_SIZE];	/* "": none */
+	char	   *value;			/* of except, malloc'ed; NULL: it has none */
+	Size		len;
+} FlushAll;
+
+static void
+end_flush_all(FlushAll *flush, LinkStatus status, const char *text)
+{
+	flush->done(flush->arg, status, NULL, 0, text);
+	free(flush->value);
+	free(flush);
+}
+
+static void
+on_put_back(Link *link, Call *call, const Reply *reply)
+{
+	const char *text;
+	LinkStatus	status = memcached_judge(link, reply, WORD_STORED | WORD_NOT_STORED, &text);
+
+	end_flush_all(call->arg, status, text);
+}
+
+static void
+on_all_flushed(Link *link, Call *call, const Reply *reply)
+{
+	FlushAll   *flush = call->arg;
+	const char *text;
+	LinkStatus	status = memcached_judge(link, reply, WORD_OK, &text);
+
+	if (status != LINK_OK || flush->value == NULL)
+	{
+		end_flush_all(flush, status, text);
+		return;
+	}
+	memcached_append_storage(link, "add", flush->except, 0, flush->value, flush->len, NULL);
+	memcached_expect(link, on_put_back, NULL, flush, 1);
+}
+
+static void
+send_flush_all(Link *link, FlushAll *flush)
+{
+	memcached_append_text(link, "flush_all\r\n");
+	memcached_expect(link, on_all_flushed, NULL, flush, 1);
+}
+
+static void
+on_except_read(Link *link, Call *call, const Reply *reply)
+{
+	FlushAll   *flush = call->arg;
+	const char *text;
+	LinkStatus	status = memcached_judge(link, reply, WORD_VALUES, &text);
+
+	if (status == LINK_OK && reply->values[0].bytes != NULL)
+	{
+		flush->len = reply->values[0].len;
+		flush->value = malloc(flush->len + 1);
+		if (flush->value == NULL)
+		{
+			wire_fail(&link->wire, "out of memory");
+			status = LINK_LOST;
+			text = link->wire.message;
+		}
+		else
+			memcpy(flush->value, reply->values[0].bytes, flush->len);
+	}
+	if (status == LINK_OK)
+		send_flush_all(link, flush);
+	else
+		end_flush_all(flush, status, text);
+}
+
+static void
+begin_flush_all(Link *link, FlushAll *flush)
+{
+	const char *key = flush->except;
+	Size		len = strlen(key);
+
+	if (len > 0)
+		memcached_get_keys(link, false, &key, &len, 1, on_except_read, NULL, flush);
+	else
+		send_flush_all(link, flush);
+}
+
+/* ---------- dump and delete ---------- */
+
+typedef enum ScanPhase
+{
+	SCAN_WAITS,					/* for its turn, or for its next pass */
+	SCAN_BUSY,					/* the crawler is; it is asked again after a pause */
+	SCAN_DUMPS,					/* names are coming */
+	SCAN_DELETES				/* all have; replies to deletions are to come */
+} ScanPhase;
+
+/* Names of the keys that a pass has found, if they are few. */
+typedef struct Found
+{
+	int			n;				/* may be more than there are names */
+	char		name[MAX_RETURNING][KEY_SIZE];
+} Found;
+
+struct Scan
+{
+	Scan	   *next;
+	LinkCallback done;
+	void	   *arg;
+	char		prefix[KEY_SIZE];
+	char		except[KEY_SIZE];	/* "": none */
+	ScanPhase	phase;
+	Wire		dump;
+	bool		is_open;		/* dump is */
+	bool		by_lru;			/* the server cannot walk its hash table */
+	int			passes;
+	int			left_over;		/* keys of this pass that were there before the flush, perhaps */
+	int			undeleted;		/* deletions without a reply */
+	Found	   *found;			/* in this pass */
+	Found	   *found_before;	/* in the last one */
+	instr_time	busy_since;
+	instr_time	busy_asked;
+	LinkStatus	status;
+	char		text[200];
+};
+
+static double
+elapsed_ms(instr_time since)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, since);
+	return INSTR_TIME_GET_MILLISEC(now);
+}
+
+static void
+free_scan(Scan *scan)
+{
+	if (scan->is_open)
+		wire_close(&scan->dump);
+	free(scan->found);
+	free(scan->found_before);
+	free(scan);
+}
+
+/* The first scan is over. */
+static void
+end_scan(Link *link, LinkStatus status, const char *text)
+{
+	Scan	   *scan = link->scans;
+
+	link->scans = scan->next;
+	scan->done(scan->arg, status, NULL, 0, text);
+	free_scan(scan);
+}
+
+static void
+scan_went_wrong(Scan *scan, LinkStatus status, const char *text)
+{
+	if (scan->status == LINK_OK)
+	{
+		scan->status = status;
+		strlcpy(scan->text, text, sizeof(scan->text));
+	}
+}
+
+static void
+fail_by_dump(Link *link, const char *reason)
+{
+	char		message[sizeof(link->wire.message)];
+
+	snprintf(message, sizeof(message), "the dump of keys failed: %s", reason);
+	wire_fail(&link->wire, message);
+}
+
+static void
+on_found_deleted(Link *link, Call *call, const Reply *reply)
+{
+	Scan	   *scan = call->arg;
+	const char *text;
+	LinkStatus	status = memcached_judge(link, reply, WORD_DELETED | WORD_NOT_FOUND, &text);
+
+	if (status == LINK_LOST)
+		return;					/* and so is the scan */
+	scan->undeleted--;
+	if (status != LINK_OK)
+		scan_went_wrong(scan, LINK_REFUSED, text);
+}
+
+/* Ask for the names of all keys, as a new pass or because the last time was none. */
+static void
+ask_for_dump(Link *link, Scan *scan)
+{
+	char		error[200];
+	const char *command = scan->by_lru ? "lru_crawler metadump all\r\n" :
+		"lru_crawler metadump hash\r\n";
+
+	if (!scan->is_open)
+	{
+		/* not by name, which may mean several servers */
+		if (!wire_open_beside(&scan->dump, &link->wire, error, sizeof(error)))
+		{
+			fail_by_dump(link, error);
+			return;
+		}
+		scan->is_open = true;
+	}
+	wire_append(&scan->dump, command, strlen(command));
+	scan->phase = SCAN_DUMPS;
+}
+
+static void
+begin_pass(Link *link, Scan *scan)
+{
+	Found	   *found = scan->found;
+
+	if (++scan->passes > MAX_PASSES)
+	{
+		end_scan(link, LINK_REFUSED, "keys keep coming");
+		return;
+	}
+	scan->found = scan->found_before;
+	scan->found_before = found;
+	scan->found->n = 0;
+	scan->left_over = 0;
+	INSTR_TIME_SET_CURRENT(scan->busy_since);
+	ask_for_dump(link, scan);
+}
+
+/* Where a key begins that is dumped as key=... with %XX in it; false: not as it should be. */
+static bool
+decode_key(const char *line, Size len, char *key, Size *key_len)
+{
+	const char *end;
+	const char *at = line + 4;
+
+	if (len < 5 || memcmp(line, "key=", 4) != 0 ||
+		(end = memchr(at, ' ', len - 4)) == NULL)
+		return false;
+	for (*key_len = 0; at < end; (*key_len)++)
+	{
+		int			byte = (unsigned char) *at++;
+
+		if (*key_len >= KEY_SIZE - 1)
+			return false;
+		if (byte == '%')
+		{
+			char		hex[3] = {0};
+
+			if (end - at < 2 || !isxdigit((unsigned char) at[0]) ||
+				!isxdigit((unsigned char) at[1]))
+				return false;
+			memcpy(hex, at, 2);
+			byte = (int) strtol(hex, NULL, 16);
+			at += 2;
+		}
+		key[*key_len] = (char) byte;
+	}
+	key[*key_len] = '\0';
+	return *key_len > 0;
+}
+
+/*
+ * Note a key that is deleted now.  One that was deleted in the last pass, too,
+ * has been set since the flush began: by us, who go on meanwhile.
+ */
+static void
+note_found(Scan *scan, const char *key)
+{
+	const Found *before = scan->found_before;
+	Found	   *found = scan->found;
+
+	if (found->n < MAX_RETURNING)
+		strlcpy(found->name[found->n], key, KEY_SIZE);
+	found->n++;
+	for (int i = 0; i < before->n && before->n <= MAX_RETURNING; i++)
+	{
+		if (strcmp(before->name[i], key) == 0)
+			return;
+	}
+	scan->left_over++;
+}
+
+/* Queue the deletion of a dumped key if it is one to be deleted. */
+static int
+delete_if_ours(Link *link, Scan *scan, const char *key, Size len)
+{
+	if (strncmp(key, scan->prefix, strlen(scan->prefix)) != 0 ||
+		strcmp(key, scan->except) == 0 || !memcached_is_key(key, len))
+		return 0;
+	note_found(scan, key);
+	memcached_append_delete(link, key, len);
+	return 1;
+}
+
+/* A line of the dump that is not a key. */
+static void
+take_dump_status(Link *link, Scan *scan, const char *line, Size len)
+{
+	if ((len == 3 && memcmp(line, "END", 3) == 0) ||
+		(len >= 10 && memcmp(line, "NOTSTARTED", 10) == 0))
+		scan->phase = SCAN_DELETES;
+	else if (len >= 4 && memcmp(line, "BUSY", 4) == 0)
+	{
+		scan->phase = SCAN_BUSY;
+		INSTR_TIME_SET_CURRENT(scan->busy_asked);
+		if (elapsed_ms(scan->busy_since) > BUSY_LIMIT_MS)
+		{
+			scan->phase = SCAN_DELETES;
+			scan_went_wrong(scan, LINK_REFUSED, "the server's crawler never ceases to be busy");
+		}
+	}
+	else if (len >= 8 && memcmp(line, "BADCLASS", 8) == 0 && !scan->by_lru)
+	{
+		scan->by_lru = true;
+		ask_for_dump(link, scan);
+	}
+	else
+	{
+		/* quotes it */
+		wire_fail_quoting(&scan->dump, "unexpected reply", line, len);
+		fail_by_dump(link, scan->dump.message);
+	}
+}
+
+/* Take all lines of the dump that have come, and delete what they name. */
+static void
+take_dump(Link *link, Scan *scan)
+{
+	char	   *line;
+	Size		len;
+	int			n = 0;
+
+	while (scan->phase == SCAN_DUMPS && !link->wire.failed &&
+		   wire_take_line(&scan->dump, &line, &len))
+	{
+		char		key[KEY_SIZE];
+		Size		key_len;
+
+		link->replies++;
+		if (decode_key(line, len, key, &key_len))
+			n += delete_if_ours(link, scan, key, key_len);
+		else
+			take_dump_status(link, scan, line, len);
+		scan->dump.in_kept = scan->dump.in_at;
+	}
+	if (n > 0)
+	{
+		scan->undeleted += n;
+		memcached_expect(link, on_found_deleted, NULL, scan, n);
+	}
+}
+
+/* Is there anything to be done on the dump's connection?  Wait so long for it. */
+static bool
+dump_is_ready(Scan *scan, int wait_ms)
+{
+	struct pollfd fd = {scan->dump.fd, POLLIN, 0};
+
+	if (scan->undeleted >= MAX_UNDELETED)
+		return false;
+	if (!scan->dump.connected || wire_has_unsent(&scan->dump))
+		fd.events |= POLLOUT;
+	return poll(&fd, 1, wait_ms) > 0;
+}
+
+static void
+read_dump(Link *link, Scan *scan, int waits)
+{
+	Wire	   *dump = &scan->dump;
+
+	for (int i = 0; i < READS_PER_TURN && scan->phase == SCAN_DUMPS && !link->wire.failed; i++)
+	{
+		if (!dump_is_ready(scan, waits > 0 ? WAIT_MS : 0))
+			return;
+		if (!dump->connected)
+			wire_finish_connecting(dump);
+		if (!dump->failed)
+			wire_write(dump);
+		if (wire_read(dump, DUMP_BYTES) < WIRE_READ_BYTES)
+			waits--;
+		take_dump(link, scan);
+		if (dump->failed)
+			fail_by_dump(link, dump->message);
+	}
+}
+
+/* A pass has ended, and all that it had found has been deleted. */
+static void
+end_pass(Link *link, Scan *scan)
+{
+	if (scan->status != LINK_OK)
+		end_scan(link, scan->status, scan->text);
+	else if (scan->left_over == 0)
+		end_scan(link, LINK_OK, "");
+	else
+		begin_pass(link, scan);
+}
+
+static bool
+pause_is_over(const Scan *scan)
+{
+	return elapsed_ms(scan->busy_asked) >= BUSY_PAUSE_MS;
+}
+
+void
+memcached_scan_turn(Link *link, bool may_wait)
+{
+	Scan	   *scan = link->scans;
+
+	if (scan == NULL || link->wire.failed)
+		return;
+	if (scan->phase == SCAN_WAITS)
+		begin_pass(link, scan);
+	else if (scan->phase == SCAN_BUSY && pause_is_over(scan))
+		ask_for_dump(link, scan);
+	else if (scan->phase == SCAN_DUMPS)
+		read_dump(link, scan, may_wait ? WAITS_PER_TURN : 0);
+	else if (scan->phase == SCAN_DELETES && scan->undeleted == 0)
+		end_pass(link, scan);
+}
+
+bool
+memcached_scan_wants_turn(Link *link)
+{
+	Scan	   *scan = link->scans;
+
+	if (scan == NULL)
+		return false;
+	return scan->phase == SCAN_WAITS ||
+		(scan->phase == SCAN_BUSY && pause_is_over(scan)) ||
+		(scan->phase == SCAN_DUMPS && dump_is_ready(scan, 0)) ||
+		(scan->phase == SCAN_DELETES && scan->undeleted == 0);
+}
+
+int
+memcached_scans(const Link *link)
+{
+	int			n = 0;
+
+	for (const Scan *scan = link->scans; scan; scan = scan->next)
+		n++;
+	return n;
+}
+
+void
+memcached_lose_scans(Link *link)
+{
+	while (link->scans)
+		end_scan(link, LINK_LOST, link->wire.message);
+}
+
+/* Scans of one link take turns: the server has one crawler. */
+static void
+queue_scan(Link *link, Scan *scan)
+{
+	Scan	  **last = &link->scans;
+
+	while (*last)
+		last = &(*last)->next;
+	*last = scan;
+}
+
+/* ---------- both ---------- */
+
+static void
+flush_could_not_begin(Link *link, LinkCallback done, void *arg)
+{
+	wire_fail(&link->wire, "out of memory");
+	done(arg, LINK_LOST, NULL, 0, link->wire.message);
+}
+
+void
+memcached_flush(Link *link, const char *prefix, const char *except, LinkCallback done, void *arg)
+{
+	FlushAll   *all;
+	Scan	   *scan;
+
+	if (except == NULL)
+		except = "";
+	if (strlen(prefix) >= KEY_SIZE || (except[0] && !memcached_is_key(except, strlen(except))))
+	{
+		done(arg, LINK_REFUSED, NULL, 0, "this cannot be a key of Memcached");
+		return;
+	}
+	if (link->config.flush_method != FLUSH_METHOD_SCAN)
+	{
+		all = calloc(1, sizeof(FlushAll));
+		if (all == NULL)
+		{
+			flush_could_not_begin(link, done, arg);
+			return;
+		}
+		all->done = done;
+		all->arg = arg;
+		strlcpy(all->except, except, sizeof(all->except));
+		begin_flush_all(link, all);
+		return;
+	}
+	scan = calloc(1, sizeof(Scan));
+	if (scan)
+	{
+		scan->found = malloc(sizeof(Found));
+		scan->found_before = malloc(sizeof(Found));
+	}
+	if (scan == NULL || scan->found == NULL || scan->found_before == NULL || link->wire.failed)
+	{
+		if (scan)
+			free_scan(scan);
+		flush_could_not_begin(link, done, arg);
+		return;
+	}
+	scan->found->n = scan->found_before->n = 0;
+	scan->done = done;
+	scan->arg = arg;
+	scan->status = LINK_OK;
+	strlcpy(scan->prefix, prefix, sizeof(scan->prefix));
+	strlcpy(scan->except, except, sizeof(scan->except));
+	queue_scan(link, scan);
+}
