@@ -1,7 +1,7 @@
 # CacheServer.pm - what the tests with cache servers share
 #
 # The state of a server as cachekit sees it, and the one comparison that matters: that every
-# document in Redis, and every fetch, is what the table says.
+# document in a cache, and every fetch, is what the table says.
 package CacheServer;
 
 use strict;
@@ -54,10 +54,12 @@ sub delivered
 	  && $node->safe_psql($db // 'postgres', q{SELECT cachekit.wait_for_delivery('60s')}) eq 't';
 }
 
-# Fetch a key until Redis holds its document: a fill may be dropped, and then the next one counts.
+# Fetch a key until the cache holds its document: a fill may be dropped, and then the next one
+# counts. The cache is a RedisServer, a MemcachedServer or a MemcachedRing. What is empty there is
+# no document, but the place for one.
 sub filled
 {
-	my ($node, $redis, $entity, $key, $db) = @_;
+	my ($node, $cache, $entity, $key, $db) = @_;
 	my $cache_key = $node->safe_psql($db // 'postgres', "SELECT cachekit.key('$entity', '$key'::text)");
 
 	foreach my $attempt (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
@@ -65,7 +67,7 @@ sub filled
 		$node->safe_psql($db // 'postgres', "SELECT cachekit.fetch('$entity', '$key'::text)");
 		foreach my $look (1 .. 5)
 		{
-			return 1 if $redis->cli('EXISTS', $cache_key) eq '1';
+			return 1 if (($cache->values_of($cache_key))[0] // '') ne '';
 			select(undef, undef, undef, 0.01);
 		}
 	}
@@ -73,15 +75,15 @@ sub filled
 	return 0;
 }
 
-# Every document in Redis is the table's, and so is every fetch. The entity has the key "id" and
-# the name of its table. Says how many documents there were; "" in place of it is a failure.
+# Every document in the cache is the table's, and so is every fetch. The entity has the key "id"
+# and the name of its table. Says how many keys there were; "" in place of it is a failure.
 sub all_right
 {
-	my ($node, $redis, $entity, $what, $db) = @_;
+	my ($node, $cache, $entity, $what, $db) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $prefix = $node->safe_psql($db // 'postgres', "SELECT cachekit.key('$entity', '0'::text)") =~ s/0$//r;
-	my @keys = $redis->keys_like("$prefix*");
-	my @values = $redis->values_of(@keys);
+	my @keys = $cache->keys_like("$prefix*");
+	my @values = $cache->values_of(@keys);
 	my %row = map { split(/\|/, $_, 2) }
 	  split(/\n/, $node->safe_psql($db // 'postgres', "SELECT id, to_jsonb(t)::text FROM $entity AS t"));
 	my $wrong = '';
@@ -90,10 +92,10 @@ sub all_right
 	{
 		my $id = substr($keys[$i], length $prefix);
 
-		next if $values[$i] eq '';    # deleted, or expired, meanwhile
+		next if ($values[$i] // '') eq '';    # deleted, or expired, meanwhile
 		$wrong .= "$keys[$i]: $values[$i]\n" if $values[$i] ne ($row{$id} // 'no such row');
 	}
-	is($wrong, '', "$what: every document in Redis is the table's");
+	is($wrong, '', "$what: every document in the cache is the table's");
 	is(output_of($node, qq{
 			SELECT count(*) FROM $entity AS t
 			 WHERE cachekit.fetch('$entity', t.id) IS DISTINCT FROM to_jsonb(t)}, $db),

@@ -16,90 +16,12 @@ package LyingServer;
 use strict;
 use warnings FATAL => 'all';
 
-use IO::Select;
-use IO::Socket::INET;
-use POSIX ();
-
-my @running;
-
-# Listen on the port, which must be free, until stop() or the end of the test.
-sub start
-{
-	my ($class, $port, $mode) = @_;
-	my $socket = IO::Socket::INET->new(
-		LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 20, ReuseAddr => 1)
-	  or die "could not listen on port $port: $!";
-	my $self = bless { port => $port }, $class;
-
-	defined($self->{pid} = fork()) or die "could not fork: $!";
-	if ($self->{pid} == 0)
-	{
-		$SIG{PIPE} = 'IGNORE';
-		eval { serve($socket, $mode) };
-		warn $@ if $@;
-		POSIX::_exit(0);    # without what the test does at its end
-	}
-	close($socket);
-	push @running, $self;
-	return $self;
-}
-
-sub stop
-{
-	my ($self) = @_;
-
-	return if !$self->{pid};
-	kill('KILL', $self->{pid});
-	waitpid($self->{pid}, 0);
-	$self->{pid} = undef;
-	return;
-}
-
-sub serve
-{
-	my ($listener, $mode) = @_;
-	my $select = IO::Select->new($listener);
-	my (%input, %store);
-
-	while (my @ready = $select->can_read)
-	{
-		foreach my $socket (@ready)
-		{
-			if ($socket == $listener)
-			{
-				my $client = $listener->accept or next;
-
-				$select->add($client);
-				$input{$client} = '';
-				next;
-			}
-			if (!sysread($socket, $input{$socket}, 65536, length $input{$socket}))
-			{
-				$select->remove($socket);
-				delete $input{$socket};
-				close($socket);
-				next;
-			}
-			while (my @command = take_command(\$input{$socket}))
-			{
-				my ($reply, $close) = answer($mode, \%store, @command);
-
-				syswrite($socket, $reply) if $reply ne '';
-				next if !$close;
-				$select->remove($socket);
-				delete $input{$socket};
-				close($socket);
-				last;
-			}
-		}
-	}
-	return;
-}
+use parent 'FakeServer';
 
 # Take one command off the input; () when it is not there in full.
 sub take_command
 {
-	my ($input) = @_;
+	my ($class, $input) = @_;
 	my @words;
 	my $rest = $$input // return;
 
@@ -117,16 +39,16 @@ sub take_command
 
 sub answer
 {
-	my ($mode, $store, @command) = @_;
+	my ($class, $mode, $store, @command) = @_;
 	my $reply;
 
-	return ('', 0) if $mode eq 'mute';
-	return ("HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n<html>\r\n", 0) if $mode eq 'garbage';
-	return ("\$1000000\r\n\{\"id\": 1", 1) if $mode eq 'half';
-	return ("\$1000000000000\r\n", 0) if $mode eq 'huge';
-	return ("-$1\r\n", 0) if $mode =~ /^$command[0] (.*)/s;
+	return '' if $mode eq 'mute';
+	return "HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n<html>\r\n" if $mode eq 'garbage';
+	return ("\$1000000\r\n\{\"id\": 1", 'close') if $mode eq 'half';
+	return "\$1000000000000\r\n" if $mode eq 'huge';
+	return "-$1\r\n" if $mode =~ /^$command[0] (.*)/s;
 	$reply = truth($store, $mode eq 'short', @command);
-	return ($mode eq 'twice' ? "$reply$reply" : $reply, 0);
+	return $mode eq 'twice' ? "$reply$reply" : $reply;
 }
 
 sub bulk
@@ -172,13 +94,6 @@ sub truth
 		return "*2\r\n" . bulk('0') . '*' . @keys . "\r\n" . join('', map { bulk($_) } @keys);
 	}
 	return "+OK\r\n";
-}
-
-END
-{
-	local $?;
-
-	$_->stop foreach @running;
 }
 
 1;

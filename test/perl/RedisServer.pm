@@ -179,6 +179,75 @@ sub restore_dump
 	return;
 }
 
+# --- what MemcachedServer.pm has as well ---
+
+sub address { return "$_[0]{host}:$_[0]{port}"; }
+
+# undef when there is none.
+sub get
+{
+	my ($self, $key) = @_;
+	my $value = $self->cli('GET', $key);
+
+	return $value ne '' || $self->exists($key) ? $value : undef;
+}
+
+# With a TTL in seconds, or without one.
+sub set
+{
+	my ($self, $key, $value, $ttl) = @_;
+	my ($out, $err) = ('', '');
+
+	# the value by stdin, because it may be long
+	IPC::Run::run(
+		[ 'redis-cli', '-h', $self->{host}, '-p', $self->{port}, '--no-auth-warning',
+			@{ $self->{cli} }, '-e', '-x', defined $ttl ? ('SETEX', $key, $ttl) : ('SET', $key) ],
+		'<', \$value, '>', \$out, '2>', \$err)
+	  or die "redis-cli SET $key: $out$err";
+	return 'OK';
+}
+
+# True when there was something to delete.
+sub delete { return $_[0]->cli('DEL', $_[1]) eq '1'; }
+
+sub exists { return $_[0]->cli('EXISTS', $_[1]) eq '1'; }
+
+# What is left of the TTL, in milliseconds; -1 without one, undef when there is no such key.
+sub ttl_ms
+{
+	my ($self, $key) = @_;
+	my $ttl = $self->cli('PTTL', $key);
+
+	return $ttl eq '-2' ? undef : $ttl;
+}
+
+# The same in seconds.
+sub ttl_of
+{
+	my ($self, $key) = @_;
+	my $ttl = $self->cli('TTL', $key);
+
+	return $ttl eq '-2' ? undef : $ttl;
+}
+
+sub flush_all { return $_[0]->cli('FLUSHALL'); }
+
+# Wait until the key has that value, or, with undef, is absent; true when it came to that.
+sub poll_value
+{
+	my ($self, $key, $expected) = @_;
+
+	foreach my $attempt (1 .. 50 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my $value = $self->get($key);
+
+		return 1 if defined $value ? defined $expected && $value eq $expected : !defined $expected;
+		select(undef, undef, undef, 0.02);
+	}
+	diag("timed out waiting for \"$key\" to be " . ($expected // 'absent'));
+	return 0;
+}
+
 END
 {
 	local $?;    # the exit status is the test's

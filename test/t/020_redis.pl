@@ -42,7 +42,7 @@ sub fill_both
 # --- options ---
 
 foreach my $bad (
-	[ q{host 'h'}, qr/option "kind" is missing.*kind of a cache server "redis", "memcached"/s ],
+	[ q{host 'h'}, qr/option "kind" is missing.*kind of a cache server is "redis" or "memcached"/s ],
 	[ q{kind 'mongo'}, qr/invalid value "mongo" for option "kind".*"redis", "memcached"/s ],
 	[ q{kind 'redis', port '0'}, qr/invalid value "0" for option "port".*from 1 to 65535/s ],
 	[ q{kind 'redis', port 'x'}, qr/invalid value "x" for option "port".*whole number/s ],
