@@ -286,6 +286,16 @@ may_take(Sender *sender)
 	return !sender->faulted && (pool_has_room(sender) || !server_is_readable(sender->server));
 }
 
+/* The server's hosts may have changed since the session chose one. */
+static bool
+is_of_this_host(Sender *sender, const ReadTicket *ticket)
+{
+	char		key[256];
+
+	sender_named(sender, ticket->named_key, key, sizeof(key));
+	return sender_has_key(sender, key, strlen(key));
+}
+
 void
 answer_reads(Sender *sender)
 {
@@ -297,7 +307,7 @@ answer_reads(Sender *sender)
 		if (!server_is_readable(sender->server) ||
 			(feed_position(sender->feed) < ticket.needed && CK_GUARD("read-position")) ||
 			deliver_is_flushing(sender, ticket.named_key) ||
-			sender->reads_in_flight >= MAX_READS ||
+			!is_of_this_host(sender, &ticket) || sender->reads_in_flight >= MAX_READS ||
 			(sender->marker_acked == InvalidXLogRecPtr && CK_GUARD("readable")))
 		{
 			request_answer(&ticket, REQUEST_FAILED, NULL, 0);
