@@ -28,6 +28,7 @@
 #include "record.h"
 #include "servers.h"
 #include "shmem.h"
+#include "sync_wait.h"
 
 /* Raised stripes; the array outlives transactions. */
 static FenceStripe **raised = NULL;
@@ -112,6 +113,7 @@ record_keys_of(RecordWriter *writer, ChangedEntity *entity)
 	for (ChangedTarget *target = entity->targets; target; target = target->next)
 	{
 		record_section(writer, RECORD_KEYS, target->servers, target->nservers, target->name);
+		sync_wait_note(target->servers, target->nservers);
 		for (int i = 0; i < change_set.nkeys; i++)
 		{
 			if (change_set.key[i]->entity == entity)
@@ -124,7 +126,10 @@ static void
 record_whole(RecordWriter *writer, ChangedEntity *entity)
 {
 	for (ChangedTarget *target = entity->targets; target; target = target->next)
+	{
 		record_section(writer, RECORD_ENTITY, target->servers, target->nservers, target->name);
+		sync_wait_note(target->servers, target->nservers);
+	}
 }
 
 /* Write what senders have to know; nothing if no server is concerned. */
@@ -136,7 +141,10 @@ write_record(void)
 
 	record_begin(&writer);
 	if (change_set.database && catalog_has_servers())
+	{
 		record_section(&writer, RECORD_DATABASE, NULL, 0, "");
+		sync_wait_note_all();
+	}
 	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
 	{
 		if (entity->targets == NULL)
@@ -164,6 +172,7 @@ write_late_record(ChangedEntity *entity, ChangedKey *key)
 	{
 		record_section(&writer, key ? RECORD_KEYS : RECORD_ENTITY, target->servers,
 					   target->nservers, target->name);
+		sync_wait_note(target->servers, target->nservers);
 		if (key)
 			record_key(&writer, key->text, key->len);
 	}
@@ -180,6 +189,7 @@ write_late_database_record(void)
 		return;
 	record_begin(&writer);
 	record_section(&writer, RECORD_DATABASE, NULL, 0, "");
+	sync_wait_note_all();
 	record_end(&writer);
 	change_set.recorded = true;
 }
@@ -465,6 +475,7 @@ transaction_callback(XactEvent event, void *arg)
 			{
 				/* XactLastRecEnd is cleared by now; without a record no sender comes this far */
 				change_set.end = change_set.recorded ? XactLastCommitEnd : InvalidXLogRecPtr;
+				sync_wait_committed(change_set.end);
 				if (shmem_ready())
 				{
 					remove_committed();
@@ -488,6 +499,7 @@ transaction_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 			lower_all(false);
 			change_set_reset();
+			sync_wait_forget();
 			flight_end();
 			entity_end_transaction(false);
 			break;
@@ -506,15 +518,21 @@ transaction_callback(XactEvent event, void *arg)
 	}
 }
 
-/* The transaction's locks, and before them its invalidation messages, are out. */
+/*
+ * The transaction's locks, and before them its invalidation messages, are out.
+ * Only now may a session wait for cache servers: nobody else waits for it.
+ */
 static void
 release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
 {
-	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && is_top_level && is_commit && change_set.committed)
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level || !is_commit)
+		return;
+	if (change_set.committed)
 	{
 		CK_STOP("unlocked");
 		finish_commit();
 	}
+	sync_wait();
 }
 
 void

@@ -56,6 +56,7 @@ static const char *const guard_names[] = {
 	"soundness",				/* an entity without triggers is no entity */
 	"store-token",				/* store only under the token */
 	"subxact-abort",			/* ROLLBACK TO forgets its changes */
+	"synchronous-wait",			/* a synchronous COMMIT waits for the servers */
 	"trigger-base",				/* triggers of strangers (row 25) */
 	"visible-removal",			/* COMMIT removes from the local tier */
 	"flush-barrier",			/* no fill in flight when a flush starts (row 13) */

@@ -25,6 +25,7 @@
 #include "debug.h"
 #include "key.h"
 #include "sender.h"
+#include "sync_wait.h"
 
 #define DELETE_BATCH		500	/* keys in one command */
 #define MAX_DELETES			64	/* commands in flight; then the WAL waits */
@@ -509,7 +510,8 @@ take_snapshot(void)
 /*
  * Read the WAL on, and send what has become visible.  An idle sender acts at
  * once; under load, changes are gathered for a moment: a sender that wakes for
- * every commit costs the writers more than all else.
+ * every commit costs the writers more than all else.  Whoever waits for this
+ * server in COMMIT ends that.
  */
 void
 deliver_changes(Sender *sender)
@@ -534,7 +536,8 @@ deliver_changes(Sender *sender)
 	run_flushes(sender);
 	if (sent > 0 && !sender->behind)
 	{
-		if (napped ? sent > 1 : sender_elapsed(sender->delivered_at) < BUSY_US)
+		if (!sync_wait_is_awaited(sender->place) &&
+			(napped ? sent > 1 : sender_elapsed(sender->delivered_at) < BUSY_US))
 			sender->nap_until = now + (sender->has_flushed ? FLUSH_NAP_US : NAP_US);
 		sender->delivered_at = now;
 	}

@@ -21,6 +21,7 @@
 #include "requests.h"
 #include "retention.h"
 #include "sender.h"
+#include "sync_wait.h"
 
 #define SLOT_RETRY_US	USECS_PER_SEC
 #define RENEW_BYTES		(8 * 1024 * 1024)
@@ -81,6 +82,7 @@ start_running(Sender *sender, XLogRecPtr start, XLogRecPtr ready_at, const FeedM
 	sender->marker_sent = sender->marker_acked = InvalidXLogRecPtr;
 	sender->checked = GetCurrentTimestamp();
 	enter(sender, PHASE_RUN);
+	pg_write_barrier();			/* server_has_delivered() goes by the state */
 	set_state(sender, SERVER_REPLAYING);
 }
 
@@ -309,6 +311,7 @@ epoch_end(Sender *sender)
 	if (sender->fault[0])
 		count_fault(sender);
 	server_count(server, SERVER_RECONNECTS, 1);
+	sync_wait_wake_all(sender->place);
 }
 
 static void
@@ -345,6 +348,7 @@ run(Sender *sender)
 	if (sender->faulted)
 		return;
 	pg_atomic_write_u64(&server->settled, feed_settled(sender->feed));
+	sync_wait_wake(sender->place, feed_settled(sender->feed));
 	pg_atomic_write_u64(&server->position, feed_position(sender->feed));
 	pg_atomic_write_u64(&server->waiting_since, feed_oldest(sender->feed));
 	if (pg_atomic_read_u32(&server->slotless))

@@ -33,6 +33,8 @@ int			ck_fill_queue_memory = 16 * 1024;
 int			ck_wal_keep = 64;
 int			ck_max_wal_retention = 1024;
 int			ck_shutdown_timeout = 5000;
+bool		ck_synchronous_invalidation = false;
+int			ck_synchronous_timeout = 1000;
 
 static bool
 check_power_of_two(int *newval, void **extra, GucSource source)
@@ -118,6 +120,15 @@ guc_define(void)
 							"What is left after that is in the WAL, and is sent after the next start.",
 							&ck_shutdown_timeout, 5000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomBoolVariable("cachekit.synchronous_invalidation",
+							 "Makes COMMIT wait until cache servers have acknowledged what it invalidates.",
+							 "After COMMIT nobody reads an old document from them. A server that is away is not waited for, with a warning.",
+							 &ck_synchronous_invalidation, false, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("cachekit.synchronous_timeout",
+							"Time that COMMIT may wait for cache servers.",
+							"Then it returns with a warning. 0 means that it does not wait, and only warns.",
+							&ck_synchronous_timeout, 1000, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	debug_define_settings();
 	/* otherwise the settings above, in postgresql.conf, would be unknown ones */
 	if (process_shared_preload_libraries_in_progress)

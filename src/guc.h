@@ -21,6 +21,8 @@ extern int	ck_fill_queue_memory;	/* kB of documents on their way */
 extern int	ck_wal_keep;		/* MB of WAL kept behind what is acknowledged */
 extern int	ck_max_wal_retention;	/* MB of WAL that a server may hold back */
 extern int	ck_shutdown_timeout;	/* ms that senders may take to end */
+extern bool ck_synchronous_invalidation;	/* COMMIT waits for cache servers, */
+extern int	ck_synchronous_timeout; /* ms at most */
 
 extern void guc_define(void);
 

@@ -35,6 +35,7 @@
 #include "requests.h"
 #include "retention.h"
 #include "sender.h"
+#include "sync_wait.h"
 
 #define IDLE_MS			1000	/* an idle sender looks at its cache this often */
 #define NAP_MS			1
@@ -213,6 +214,8 @@ run_epoch(Sender *sender)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+		if (sync_wait_is_awaited(sender->place))
+			sender->nap_until = 0;	/* nor is a nap begun */
 		if (sender->nap_until == 0 || sender->nap_until - GetCurrentTimestamp() <= 0)
 			flush_wanted(sender);
 		epoch_run(sender);
@@ -250,6 +253,7 @@ sender_exit(int code, Datum arg)
 	fill_end(current);
 	request_fail_all(current->place);
 	server_release(current->place);
+	sync_wait_wake_all(current->place);
 	servers_wake_launcher();
 }
 

@@ -129,18 +129,6 @@ ck_server_states(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Has a server acknowledged everything up to a location, with the options that it has now? */
-static bool
-has_delivered(CacheServer *server, XLogRecPtr end)
-{
-	XLogRecPtr	ready_at = pg_atomic_read_u64(&server->ready_at);
-
-	return pg_atomic_read_u32(&server->state) >= SERVER_REPLAYING &&
-		pg_atomic_read_u32(&server->running_version) == server->config_version &&
-		ready_at != InvalidXLogRecPtr &&
-		pg_atomic_read_u64(&server->settled) >= Max(end, ready_at);
-}
-
 /*
  * Has every server of this database?  Those that the catalog had when scan
  * number `scans` was requested are known once it is done.
@@ -154,7 +142,7 @@ delivered(XLogRecPtr end, uint64 scans)
 	{
 		CacheServer *server = server_at(i);
 
-		if (server->dboid == MyDatabaseId && server->wanted && !has_delivered(server, end))
+		if (server->dboid == MyDatabaseId && server->wanted && !server_has_delivered(server, end))
 			return false;
 	}
 	return true;

@@ -271,6 +271,87 @@ servers_wanted(void)
 	return pg_atomic_read_u64(&servers->wanted);
 }
 
+/*
+ * A sender that begins an epoch sets `settled` back before the state says that
+ * it sends again.  The version is compared before and after, because a whole
+ * epoch may pass between two of these lines.
+ */
+bool
+server_has_delivered(CacheServer *server, XLogRecPtr end)
+{
+	uint32		version = pg_atomic_read_u32(&server->running_version);
+	XLogRecPtr	ready_at;
+	XLogRecPtr	settled;
+
+	pg_read_barrier();
+	if (pg_atomic_read_u32(&server->state) < SERVER_REPLAYING)
+		return false;
+	pg_read_barrier();
+	ready_at = pg_atomic_read_u64(&server->ready_at);
+	settled = pg_atomic_read_u64(&server->settled);
+	pg_read_barrier();
+	return pg_atomic_read_u32(&server->running_version) == version &&
+		server->config_version == version &&
+		ready_at != InvalidXLogRecPtr && settled >= Max(end, ready_at);
+}
+
+bool
+server_set_has(const ServerSet *set, Oid serverid)
+{
+	bool		has = set->all;
+
+	for (int i = 0; i < set->n && !has; i++)
+		has = set->serverid[i] == serverid;
+	return has;
+}
+
+bool
+server_behind(const ServersBehind *behind, int place)
+{
+	return ((behind->pending | behind->away | behind->stopped | behind->refused) &
+			(UINT64CONST(1) << place)) != 0;
+}
+
+static bool
+has_place(Oid serverid)
+{
+	bool		has = false;
+
+	for (int i = 0; i < MAX_SERVERS && !has; i++)
+		has = servers->server[i].dboid == MyDatabaseId &&
+			servers->server[i].serverid == serverid && servers->server[i].wanted;
+	return has;
+}
+
+void
+servers_look(const ServerSet *set, XLogRecPtr end, ServersBehind *behind)
+{
+	behind->pending = behind->away = behind->stopped = behind->refused = 0;
+	behind->unknown = set->all;
+	LWLockAcquire(servers_lock, LW_SHARED);
+	for (int i = 0; i < MAX_SERVERS; i++)
+	{
+		CacheServer *server = &servers->server[i];
+		uint64		bit = UINT64CONST(1) << i;
+
+		if (server->dboid != MyDatabaseId || !server->wanted ||
+			!server_set_has(set, server->serverid) || server_has_delivered(server, end))
+			continue;
+		behind->name[i] = server->name;
+		if (server->rival != NO_SERVER)
+			behind->refused |= bit;
+		else if (server->pid == 0)
+			behind->stopped |= bit;
+		else if (pg_atomic_read_u32(&server->breaker) != BREAKER_CLOSED)
+			behind->away |= bit;
+		else
+			behind->pending |= bit;
+	}
+	for (int i = 0; i < set->n; i++)
+		behind->unknown |= !has_place(set->serverid[i]);
+	LWLockRelease(servers_lock);
+}
+
 /* ---------- the catalog's side ---------- */
 
 static bool

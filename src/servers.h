@@ -127,6 +127,9 @@ extern int	server_find(Oid serverid, const char *named_key);
 /* "name", or "name (host:port)" of one that has several hosts. */
 extern void server_label(const CacheServer *server, char *label, Size size);
 
+/* Has it acknowledged everything up to a location, with the options that it has now? */
+extern bool server_has_delivered(CacheServer *server, XLogRecPtr end);
+
 extern void server_count(CacheServer *server, ServerCounter which, uint64 n);
 extern void servers_reset_stats(Oid dboid);
 extern void server_fault(CacheServer *server, const char *message);
@@ -137,6 +140,31 @@ extern void server_wake(CacheServer *server);
 extern void servers_committed(XLogRecPtr end);
 extern void servers_want(XLogRecPtr end);
 extern XLogRecPtr servers_wanted(void);
+
+/* Some servers of this database, or all. */
+typedef struct ServerSet
+{
+	bool		all;
+	int			n;
+	Oid			serverid[MAX_SERVERS];
+} ServerSet;
+
+/* Those of a set that have not come as far as a location, as bits of their places. */
+typedef struct ServersBehind
+{
+	uint64		pending;		/* these will */
+	uint64		away;			/* the breaker is not closed */
+	uint64		stopped;		/* no sender runs */
+	uint64		refused;		/* the namespace is another's */
+	bool		unknown;		/* there may be others, which have no place */
+	NameData	name[MAX_SERVERS];	/* of those with a bit */
+} ServersBehind;
+
+extern bool server_set_has(const ServerSet *set, Oid serverid);
+extern bool server_behind(const ServersBehind *behind, int place);
+
+/* Where do they stand?  Called after commit: cannot fail. */
+extern void servers_look(const ServerSet *set, XLogRecPtr end, ServersBehind *behind);
 
 /* ---------- the catalog's side ---------- */
 

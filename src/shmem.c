@@ -23,6 +23,7 @@
 #include "servers.h"
 #include "shmem.h"
 #include "slots.h"
+#include "sync_wait.h"
 
 #define TRANCHE				"cachekit"
 #define LOCK_SLOTS			0
@@ -43,7 +44,7 @@ request(void)
 	RequestAddinShmemSpace(add_size(add_size(fence_shmem_size(), slots_shmem_size()),
 									add_size(local_shmem_size(), flight_shmem_size())));
 	RequestAddinShmemSpace(add_size(add_size(servers_shmem_size(), blocks_shmem_size()),
-									requests_shmem_size()));
+									add_size(requests_shmem_size(), sync_wait_shmem_size())));
 	RequestNamedLWLockTranche(TRANCHE, LOCK_PARTITIONS + local_partition_count());
 }
 
@@ -63,6 +64,7 @@ startup(void)
 	servers_shmem_init(&locks[LOCK_SERVERS].lock);
 	blocks_shmem_init(&locks[LOCK_BLOCKS].lock);
 	requests_shmem_init(&locks[LOCK_REQUESTS]);
+	sync_wait_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 	ready = true;
 }
