@@ -89,7 +89,7 @@ sub start
 			$self->{pid} = undef;
 			die "memcached ended at once: see $self->{log}";
 		}
-		# it may want a password, or binary commands only: any answer will do
+		# it may want a password: any answer will do
 		return $self if eval { $self->ask("version\r\n", sub { 1; }); 1; };
 		select(undef, undef, undef, 0.02);
 	}

@@ -14,10 +14,12 @@ use Test::More;
 use Time::HiRes qw(time);
 use CacheKit;
 use CacheServer;
+use MemcachedServer;
 use RedisServer;
 
 my $redis = RedisServer->new('main')->start;
 my $other = RedisServer->new('other')->start;
+my $memcached = MemcachedServer->new('main')->start;
 my $node = new_node('main', allows_streaming => 1);
 $node->append_conf('postgresql.conf', q{cachekit.shutdown_timeout = '200ms'});
 $node->start;
@@ -28,6 +30,8 @@ $node->safe_psql('postgres', sprintf(q{
 	INSERT INTO t SELECT g, 'old' FROM generate_series(1, 100) AS g;
 	CREATE TABLE u (id int PRIMARY KEY, v text);
 	INSERT INTO u SELECT g, 'old' FROM generate_series(1, 100) AS g;
+	CREATE TABLE m (id int PRIMARY KEY, v text);
+	INSERT INTO m SELECT g, 'old' FROM generate_series(1, 100) AS g;
 	CREATE TYPE pair AS (a int);
 	CREATE TABLE alone (id int PRIMARY KEY, v text);
 	INSERT INTO alone VALUES (1, 'old');
@@ -35,10 +39,12 @@ $node->safe_psql('postgres', sprintf(q{
 		OPTIONS (%s, command_timeout '600s', breaker_reset '50ms');
 	CREATE SERVER brittle FOREIGN DATA WRAPPER cachekit
 		OPTIONS (%s, command_timeout '600s', breaker_threshold '1', breaker_reset '600s');
+	CREATE SERVER cold FOREIGN DATA WRAPPER cachekit OPTIONS (%s, command_timeout '600s');
 	SELECT cachekit.attach('t', servers => '{hot}', local => false, ttl => 'infinity');
+	SELECT cachekit.attach('m', servers => '{cold}', local => false, ttl => 'infinity');
 	SELECT cachekit.attach('u', servers => '{hot,brittle}', local => false, ttl => 'infinity');
 	SELECT cachekit.attach('alone', servers => '{}')},
-	$redis->server_options, $other->server_options));
+	$redis->server_options, $other->server_options, $memcached->server_options));
 
 my $on = 'cachekit.synchronous_invalidation = on';
 my $long = q{cachekit.synchronous_timeout = '600s'};
@@ -131,11 +137,30 @@ sub ask_redis
 	return substr($value, 0, $1);
 }
 
-# Tries with a row of its own, in a process of its own; each prints a letter to the pipe: "o" for
-# an old document.
+# The same for Memcached.
+sub ask_memcached
+{
+	my ($socket, $command, $key, $value) = @_;
+	my $line;
+
+	print $socket $command eq 'SET' ? "set $key 0 0 " . length($value) . "\r\n$value\r\n" : "get $key\r\n";
+	$socket->flush;
+	$line = <$socket> // die 'Memcached has closed the connection';
+	return undef if $line eq "END\r\n";
+	return $line if $line eq "STORED\r\n";
+	$line =~ /^VALUE \S+ \d+ (\d+)\r\n$/ or die "Memcached says: $line";
+	read($socket, $value, $1 + 7) == $1 + 7 or die 'Memcached has closed the connection';
+	return substr($value, 0, $1);
+}
+
+my %cache_of = (t => [ $redis, \&ask_redis ], m => [ $memcached, \&ask_memcached ]);
+
+# Tries with a row of its own, in a process of its own, which says how many it has made, and how
+# often there was an old document.
 sub start_trying
 {
-	my ($id, $tries, @settings) = @_;
+	my ($table, $id, $tries, @settings) = @_;
+	my ($where, $ask) = @{ $cache_of{$table} };
 
 	pipe(my $from, my $to) or die "pipe: $!";
 	defined(my $pid = fork()) or die "fork: $!";
@@ -145,16 +170,16 @@ sub start_trying
 
 		eval {
 			my $server = connect_server();
-			my $cache = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $redis->port)
+			my $cache = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $where->port)
 			  or die "could not connect: $!";
-			my $key = "postgres:t:$id";
+			my $key = "postgres:$table:$id";
 
 			run_statement($server, "SET $_") foreach @settings;
 			foreach my $try (1 .. $tries)
 			{
-				ask_redis($cache, 'SET', $key, 'old');
-				run_statement($server, "UPDATE t SET v = 'try $try' WHERE id = $id");
-				$old++ if defined ask_redis($cache, 'GET', $key);
+				$ask->($cache, 'SET', $key, 'old');
+				run_statement($server, "UPDATE $table SET v = 'try $try' WHERE id = $id");
+				$old++ if defined $ask->($cache, 'GET', $key);
 			}
 			syswrite($to, "$tries tries, $old old");
 		};
@@ -174,19 +199,21 @@ sub end_trying
 	return $said;
 }
 
-my $what = '10,000 tries';
+my $what;
+foreach my $table ('t', 'm')
 {
 	my $start = time;
-	my @clients = map { start_trying($_, 2500, $on, $long) } 1 .. 4;
+	my @clients = map { start_trying($table, $_, 2500, $on, $long) } 1 .. 4;
 
+	$what = '10,000 tries, ' . ref $cache_of{$table}[0];
 	is(join("\n", map { end_trying($_) } @clients), join("\n", ('2500 tries, 0 old') x 4),
 		"$what: never an old document after COMMIT");
 	# were they not woken, they would look only every 100 ms: that takes 250 s
 	cmp_ok(time - $start, '<', 150, "$what: those who wait are woken");
 	note(sprintf('%s took %.1f s', $what, time - $start));
-	@clients = map { start_trying($_, 500) } 1 .. 4;
+	@clients = map { start_trying($table, $_, 500) } 1 .. 4;
 	note('not synchronous: ' . join('; ', map { end_trying($_) } @clients));
-	@clients = map { start_trying($_, 500, $on, $long, 'synchronous_commit = off') } 1 .. 4;
+	@clients = map { start_trying($table, $_, 500, $on, $long, 'synchronous_commit = off') } 1 .. 4;
 	is(join("\n", map { end_trying($_) } @clients), join("\n", ('500 tries, 0 old') x 4),
 		"$what: nor after an asynchronous COMMIT");
 }
