@@ -11,7 +11,10 @@
  * and those of the prefix are deleted on the link itself, in order with all
  * else.  Dumps have a connection of their own, as one would hold up the
  * replies to whatever follows it.  A dump may miss keys that move while it
- * walks, so it is repeated until one finds none.
+ * walks, so it is repeated until one finds none.  It must be read without
+ * waiting for anything else: while it cannot send, the crawler keeps a bucket
+ * of the hash table locked, and a deletion there would wait for it, and we for
+ * the deletion.  So if deletions do not keep up, keys are left to another dump.
  *
  * The event loop does not know the other connection.  So while a dump is
  * under way the link wants to write whenever there is something to be read of
@@ -32,7 +35,7 @@
 #define READS_PER_TURN	16
 #define WAIT_MS			1		/* for more of a dump, */
 #define WAITS_PER_TURN	4		/* so often, if it goes on coming */
-#define MAX_UNDELETED	4096	/* keys without a reply; then the dump waits */
+#define MAX_UNSENT		(4 * 1024 * 1024)	/* bytes of deletions; then keys are left over */
 #define MAX_PASSES		32
 #define MAX_RETURNING	64		/* keys that may come again and again */
 #define BUSY_PAUSE_MS	50
@@ -139,13 +142,6 @@ typedef enum ScanPhase
 	SCAN_DELETES				/* all have; replies to deletions are to come */
 } ScanPhase;
 
-/* Names of the keys that a pass has found, if they are few. */
-typedef struct Found
-{
-	int			n;				/* may be more than there are names */
-	char		name[MAX_RETURNING][KEY_SIZE];
-} Found;
-
 struct Scan
 {
 	Scan	   *next;
@@ -159,13 +155,14 @@ struct Scan
 	bool		by_lru;			/* the server cannot walk its hash table */
 	int			passes;
 	int			left_over;		/* keys of this pass that were there before the flush, perhaps */
+	bool		skipped;		/* this pass has not deleted all that it has found */
 	int			undeleted;		/* deletions without a reply */
-	Found	   *found;			/* in this pass */
-	Found	   *found_before;	/* in the last one */
 	instr_time	busy_since;
 	instr_time	busy_asked;
 	LinkStatus	status;
 	char		text[200];
+	int			nfound;
+	char		found[MAX_RETURNING][KEY_SIZE]; /* by passes after the first */
 };
 
 static double
@@ -179,13 +176,11 @@ elapsed_ms(instr_time since)
 }
 
 static void
-free_scan(Scan *scan)
+close_dump(Scan *scan)
 {
 	if (scan->is_open)
 		wire_close(&scan->dump);
-	free(scan->found);
-	free(scan->found_before);
-	free(scan);
+	scan->is_open = false;
 }
 
 /* The first scan is over. */
@@ -196,7 +191,8 @@ end_scan(Link *link, LinkStatus status, const char *text)
 
 	link->scans = scan->next;
 	scan->done(scan->arg, status, NULL, 0, text);
-	free_scan(scan);
+	close_dump(scan);
+	free(scan);
 }
 
 static void
@@ -232,7 +228,10 @@ on_found_deleted(Link *link, Call *call, const Reply *reply)
 		scan_went_wrong(scan, LINK_REFUSED, text);
 }
 
-/* Ask for the names of all keys, as a new pass or because the last time was none. */
+/*
+ * Ask for the names of all keys.  Each dump has a connection of its own, so
+ * that nothing of one can be taken for the next.
+ */
 static void
 ask_for_dump(Link *link, Scan *scan)
 {
@@ -240,16 +239,14 @@ ask_for_dump(Link *link, Scan *scan)
 	const char *command = scan->by_lru ? "lru_crawler metadump all\r\n" :
 		"lru_crawler metadump hash\r\n";
 
-	if (!scan->is_open)
+	close_dump(scan);
+	/* not by name, which may mean several servers */
+	if (!wire_open_beside(&scan->dump, &link->wire, error, sizeof(error)))
 	{
-		/* not by name, which may mean several servers */
-		if (!wire_open_beside(&scan->dump, &link->wire, error, sizeof(error)))
-		{
-			fail_by_dump(link, error);
-			return;
-		}
-		scan->is_open = true;
+		fail_by_dump(link, error);
+		return;
 	}
+	scan->is_open = true;
 	wire_append(&scan->dump, command, strlen(command));
 	scan->phase = SCAN_DUMPS;
 }
@@ -257,17 +254,15 @@ ask_for_dump(Link *link, Scan *scan)
 static void
 begin_pass(Link *link, Scan *scan)
 {
-	Found	   *found = scan->found;
-
-	if (++scan->passes > MAX_PASSES)
+	if (!scan->skipped)
+		scan->passes++;
+	if (scan->passes > MAX_PASSES)
 	{
 		end_scan(link, LINK_REFUSED, "keys keep coming");
 		return;
 	}
-	scan->found = scan->found_before;
-	scan->found_before = found;
-	scan->found->n = 0;
 	scan->left_over = 0;
+	scan->skipped = false;
 	INSTR_TIME_SET_CURRENT(scan->busy_since);
 	ask_for_dump(link, scan);
 }
@@ -306,24 +301,20 @@ decode_key(const char *line, Size len, char *key, Size *key_len)
 }
 
 /*
- * Note a key that is deleted now.  One that was deleted in the last pass, too,
+ * Note a key that is deleted now.  One that an earlier pass has deleted, too,
  * has been set since the flush began: by us, who go on meanwhile.
  */
 static void
 note_found(Scan *scan, const char *key)
 {
-	const Found *before = scan->found_before;
-	Found	   *found = scan->found;
-
-	if (found->n < MAX_RETURNING)
-		strlcpy(found->name[found->n], key, KEY_SIZE);
-	found->n++;
-	for (int i = 0; i < before->n && before->n <= MAX_RETURNING; i++)
+	for (int i = 0; i < scan->nfound; i++)
 	{
-		if (strcmp(before->name[i], key) == 0)
+		if (strcmp(scan->found[i], key) == 0)
 			return;
 	}
 	scan->left_over++;
+	if (scan->passes > 1 && scan->nfound < MAX_RETURNING)
+		strlcpy(scan->found[scan->nfound++], key, KEY_SIZE);
 }
 
 /* Queue the deletion of a dumped key if it is one to be deleted. */
@@ -333,39 +324,48 @@ delete_if_ours(Link *link, Scan *scan, const char *key, Size len)
 	if (strncmp(key, scan->prefix, strlen(scan->prefix)) != 0 ||
 		strcmp(key, scan->except) == 0 || !memcached_is_key(key, len))
 		return 0;
+	if (link->wire.out_len - link->wire.out_sent > MAX_UNSENT)
+	{
+		scan->skipped = true;
+		return 0;
+	}
 	note_found(scan, key);
 	memcached_append_delete(link, key, len);
 	return 1;
 }
 
-/* A line of the dump that is not a key. */
-static void
-take_dump_status(Link *link, Scan *scan, const char *line, Size len)
+static bool
+begins_with(const char *line, Size len, const char *word)
 {
-	if ((len == 3 && memcmp(line, "END", 3) == 0) ||
-		(len >= 10 && memcmp(line, "NOTSTARTED", 10) == 0))
-		scan->phase = SCAN_DELETES;
-	else if (len >= 4 && memcmp(line, "BUSY", 4) == 0)
+	return len >= strlen(word) && memcmp(line, word, strlen(word)) == 0;
+}
+
+/* A line of the dump that is not a key ends it. */
+static void
+end_dump(Link *link, Scan *scan, const char *line, Size len)
+{
+	scan->phase = SCAN_DELETES;
+	if ((len == 3 && memcmp(line, "END", 3) == 0) || begins_with(line, len, "NOTSTARTED"))
+		return;
+	if (begins_with(line, len, "BUSY") && elapsed_ms(scan->busy_since) < BUSY_LIMIT_MS)
 	{
 		scan->phase = SCAN_BUSY;
 		INSTR_TIME_SET_CURRENT(scan->busy_asked);
-		if (elapsed_ms(scan->busy_since) > BUSY_LIMIT_MS)
-		{
-			scan->phase = SCAN_DELETES;
-			scan_went_wrong(scan, LINK_REFUSED, "the server's crawler never ceases to be busy");
-		}
+		return;
 	}
-	else if (len >= 8 && memcmp(line, "BADCLASS", 8) == 0 && !scan->by_lru)
+	if (begins_with(line, len, "BADCLASS") && !scan->by_lru)
 	{
 		scan->by_lru = true;
-		ask_for_dump(link, scan);
+		scan->phase = SCAN_BUSY;	/* and asked once more, at once */
+		INSTR_TIME_SET_ZERO(scan->busy_asked);
+		return;
 	}
+	wire_fail_quoting(&scan->dump, "keys could not be dumped", line, len);
+	if (begins_with(line, len, "BUSY") || begins_with(line, len, "ERROR") ||
+		begins_with(line, len, "CLIENT_ERROR") || begins_with(line, len, "SERVER_ERROR"))
+		scan_went_wrong(scan, LINK_REFUSED, scan->dump.message);
 	else
-	{
-		/* quotes it */
-		wire_fail_quoting(&scan->dump, "unexpected reply", line, len);
-		fail_by_dump(link, scan->dump.message);
-	}
+		wire_fail(&link->wire, scan->dump.message);
 }
 
 /* Take all lines of the dump that have come, and delete what they name. */
@@ -386,7 +386,7 @@ take_dump(Link *link, Scan *scan)
 		if (decode_key(line, len, key, &key_len))
 			n += delete_if_ours(link, scan, key, key_len);
 		else
-			take_dump_status(link, scan, line, len);
+			end_dump(link, scan, line, len);
 		scan->dump.in_kept = scan->dump.in_at;
 	}
 	if (n > 0)
@@ -402,8 +402,6 @@ dump_is_ready(Scan *scan, int wait_ms)
 {
 	struct pollfd fd = {scan->dump.fd, POLLIN, 0};
 
-	if (scan->undeleted >= MAX_UNDELETED)
-		return false;
 	if (!scan->dump.connected || wire_has_unsent(&scan->dump))
 		fd.events |= POLLOUT;
 	return poll(&fd, 1, wait_ms) > 0;
@@ -425,7 +423,7 @@ read_dump(Link *link, Scan *scan, int waits)
 		if (wire_read(dump, DUMP_BYTES) < WIRE_READ_BYTES)
 			waits--;
 		take_dump(link, scan);
-		if (dump->failed)
+		if (dump->failed && scan->phase == SCAN_DUMPS)
 			fail_by_dump(link, dump->message);
 	}
 }
@@ -436,7 +434,7 @@ end_pass(Link *link, Scan *scan)
 {
 	if (scan->status != LINK_OK)
 		end_scan(link, scan->status, scan->text);
-	else if (scan->left_over == 0)
+	else if (scan->left_over == 0 && !scan->skipped)
 		end_scan(link, LINK_OK, "");
 	else
 		begin_pass(link, scan);
@@ -543,19 +541,12 @@ memcached_flush(Link *link, const char *prefix, const char *except, LinkCallback
 		return;
 	}
 	scan = calloc(1, sizeof(Scan));
-	if (scan)
+	if (scan == NULL || link->wire.failed)
 	{
-		scan->found = malloc(sizeof(Found));
-		scan->found_before = malloc(sizeof(Found));
-	}
-	if (scan == NULL || scan->found == NULL || scan->found_before == NULL || link->wire.failed)
-	{
-		if (scan)
-			free_scan(scan);
+		free(scan);
 		flush_could_not_begin(link, done, arg);
 		return;
 	}
-	scan->found->n = scan->found_before->n = 0;
 	scan->done = done;
 	scan->arg = arg;
 	scan->status = LINK_OK;

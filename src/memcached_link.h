@@ -99,6 +99,23 @@ extern void memcached_get_keys(Link *link, bool uniques, const char *const *keys
 extern LinkStatus memcached_judge(Link *link, const Reply *reply, int expected,
 								  const char **text);
 
+/* memcached.c: how calls end. */
+extern void memcached_tell_number(LinkCallback done, void *arg, bool number);
+/* One that cannot even be queued. */
+extern void memcached_tell_out_of_memory(Link *link, LinkCallback done, void *arg);
+/* A key that cannot be sent is told to be so; keys of ours never are such. */
+extern bool memcached_told_bad_keys(const char *const *keys, const Size *lens, int n,
+									LinkCallback done, void *arg);
+
+/* memcached_lease.c */
+extern void memcached_put_if_owner(Link *link, const char *key, const char *owner_key,
+								   const char *owner, const char *value, Size len,
+								   int64 ttl_ms, LinkCallback done, void *arg);
+extern void memcached_put_marker(Link *link, const char *key, const char *owner_key,
+								 const char *owner, const char *previous, const char *value,
+								 const LinkTrace *traces, int ntraces, LinkCallback done,
+								 void *arg);
+
 /* memcached_flush.c */
 extern void memcached_flush(Link *link, const char *prefix, const char *except,
 							LinkCallback done, void *arg);
