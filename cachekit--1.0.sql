@@ -288,7 +288,7 @@ REVOKE ALL ON FUNCTION cachekit.stat_reset() FROM PUBLIC;
 
 -- src/servers.h knows the order of the counters.
 CREATE FUNCTION cachekit.server_states(
-	OUT serverid pg_catalog.oid, OUT host_number pg_catalog.int4, OUT host pg_catalog.text,
+	OUT serverid pg_catalog.oid, OUT host_number pg_catalog.int4, OUT hosts pg_catalog.int4, OUT host pg_catalog.text,
 	OUT namespace pg_catalog.text, OUT state pg_catalog.text, OUT readable pg_catalog.bool,
 	OUT breaker pg_catalog.text, OUT "position" pg_catalog.pg_lsn, OUT lag_bytes pg_catalog.int8, OUT pid pg_catalog.int4, OUT keeps_wal pg_catalog.bool, OUT connections pg_catalog.int4,
 	OUT sent pg_catalog.int8, OUT acknowledged pg_catalog.int8, OUT fills_sent pg_catalog.int8, OUT fills_dropped pg_catalog.int8, OUT reads pg_catalog.int8, OUT read_hits pg_catalog.int8, OUT reconnects pg_catalog.int8, OUT resumes pg_catalog.int8, OUT flushes pg_catalog.int8, OUT replacements pg_catalog.int8,
@@ -384,7 +384,7 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $
 	            WHEN s.state = 'refused' AND s.last_error LIKE '%same host%' THEN 'Give one of them a host of its own; or, for both, OPTIONS (flush_method ''scan'') and namespaces of their own.'
 	            WHEN s.state = 'refused' THEN 'Give one of them a namespace of its own: ALTER SERVER ' || quote_ident(s.name) || ' OPTIONS (SET namespace ''...'').'
 	            WHEN s.last_error LIKE '%another writer%' OR s.last_error LIKE '%as we left it%'
-	            THEN 'See that no other database or cluster uses the same namespace there, and that the cache is not exchanged under us.'
+	            THEN 'See that no other database or cluster uses the same namespace there (or, with flush_method flush_all, the same host), and that the cache is not exchanged under us.'
 	            ELSE 'See that the cache server runs, and that the options of the server and of its user mapping are right.' END
 	  FROM (SELECT h.*, CASE WHEN count(*) OVER (PARTITION BY h.name) > 1 THEN ' (' || h.host || ')' ELSE '' END AS which
 	          FROM cachekit.stat_hosts AS h) AS s
@@ -400,6 +400,12 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $
 	SELECT 'warning', 'server ' || s.name, 'no sender is known for it',
 	       'If that does not change in a few seconds: there can be 64 cache servers in all databases (each host of a Memcached server counts), and max_worker_processes (now ' || current_setting('max_worker_processes') || ') must allow one worker for each, one for the launcher and one more.'
 	  FROM cachekit.servers AS s WHERE s.state = 'unknown' AND cachekit.is_preloaded() AND NOT pg_is_in_recovery()
+	UNION ALL
+	SELECT 'warning', 'server ' || s.srvname, (t.hosts - t.n) || ' of its ' || t.hosts || ' hosts are not used: there is no room for them',
+	       'There can be 64 cache servers in all databases; each host of a Memcached server counts.'
+	  FROM (SELECT serverid, max(hosts) AS hosts, count(*) AS n FROM cachekit.server_states() GROUP BY serverid) AS t
+	  JOIN pg_foreign_server AS s ON s.oid = t.serverid
+	 WHERE t.n < t.hosts
 	UNION ALL
 	SELECT 'warning', 'event trigger ' || t.name, 'it is missing or not ENABLE ALWAYS, so DDL of sessions without the library is not followed',
 	       'ALTER EVENT TRIGGER ' || t.name || ' ENABLE ALWAYS.'

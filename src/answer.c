@@ -63,7 +63,7 @@ on_marker(void *arg, LinkStatus status, const LinkValue *values, int n, const ch
 		pg_atomic_write_u64(&sender->server->marked, call->position);
 	}
 	else if (status == LINK_OK)
-		sender_fault(sender, "the cache is not as we left it (another writer, or old data)");
+		sender_fault_changed(sender);
 	else if (status == LINK_FULL)
 	{
 		char		message[SERVER_ERROR_SIZE];
@@ -151,7 +151,7 @@ note_robbery(Sender *sender, const LinkValue *marker)
 {
 	Marker		found;
 
-	sender->robbed = true;
+	sender->robbed = sender->foreign = true;
 	if (marker->bytes != NULL && marker_parse(marker->bytes, marker->len, &found) &&
 		!marker_is_ours(&found, &sender->identity, true))
 		sender_fault(sender, "another writer (server %u of database %u in system " UINT64_FORMAT ") has taken over our namespace",
@@ -173,8 +173,7 @@ is_our_cache(Sender *sender, const ReadCall *call, const LinkValue *marker,
 	*position = PG_UINT64_MAX;
 	if (!CK_GUARD("read-marker"))
 		return true;
-	if (owner->bytes == NULL || owner->len != strlen(sender->nonce) ||
-		memcmp(owner->bytes, sender->nonce, owner->len) != 0)
+	if (!epoch_is_our_nonce(sender, owner))
 	{
 		if (owner->bytes != NULL)
 			note_robbery(sender, marker);
@@ -202,7 +201,7 @@ on_read(void *arg, LinkStatus status, const LinkValue *values, int n, const char
 		stats_latency_bucket(sender->server->latency, call->start, call->n);
 	if (good && !is_our_cache(sender, call, &values[marker], &values[marker + 1], &position))
 	{
-		sender_fault(sender, "the cache is not as we left it (another writer, or old data)");
+		sender_fault_changed(sender);
 		good = false;
 	}
 	else if (!good && status != LINK_LOST)
@@ -286,12 +285,19 @@ may_take(Sender *sender)
 	return !sender->faulted && (pool_has_room(sender) || !server_is_readable(sender->server));
 }
 
-/* The server's hosts may have changed since the session chose one. */
+/*
+ * Is the request for us?  Since the session chose the place, it may have become
+ * another server's, even of another database, or its hosts may have changed.
+ */
 static bool
-is_of_this_host(Sender *sender, const ReadTicket *ticket)
+is_for_us(Sender *sender, const ReadTicket *ticket)
 {
 	char		key[256];
 
+	if (ticket->dboid != sender->server->dboid || ticket->serverid != sender->server->serverid)
+		return false;
+	if (sender->config.nhosts == 1)
+		return true;
 	sender_named(sender, ticket->named_key, key, sizeof(key));
 	return sender_has_key(sender, key, strlen(key));
 }
@@ -307,7 +313,7 @@ answer_reads(Sender *sender)
 		if (!server_is_readable(sender->server) ||
 			(feed_position(sender->feed) < ticket.needed && CK_GUARD("read-position")) ||
 			deliver_is_flushing(sender, ticket.named_key) ||
-			!is_of_this_host(sender, &ticket) || sender->reads_in_flight >= MAX_READS ||
+			!is_for_us(sender, &ticket) || sender->reads_in_flight >= MAX_READS ||
 			(sender->marker_acked == InvalidXLogRecPtr && CK_GUARD("readable")))
 		{
 			request_answer(&ticket, REQUEST_FAILED, NULL, 0);

@@ -478,6 +478,8 @@ transaction_callback(XactEvent event, void *arg)
 				sync_wait_committed(change_set.end);
 				if (shmem_ready())
 				{
+					/* before the locks go: who gets one may rely on wait_for_delivery() */
+					servers_want(change_set.end);
 					remove_committed();
 					count_invalidations();
 				}

@@ -134,7 +134,13 @@ on_traced(void *arg, LinkStatus status, const LinkValue *values, int n, const ch
 	sender->deletes_in_flight--;
 	if (status == LINK_OK && call->trace > sender->trace_void[call->link])
 		sender->trace_acked[call->link] = call->trace;
-	else if (status != LINK_OK && status != LINK_FULL)
+	else if (status == LINK_FULL)
+	{
+		/* what stood there may have gone */
+		sender->trace_acked[call->link] = 0;
+		sender->trace_void[call->link] = call->trace;
+	}
+	else if (status != LINK_OK)
 		sender_fault(sender, "a trace could not be written: %s", text);
 	command_ended(call->parcel);
 	pfree(call);
@@ -292,6 +298,13 @@ deliver_is_flushing(const Sender *sender, const char *named_key)
 	return false;
 }
 
+/* A flush of everything runs alone: it takes away what another would keep. */
+static bool
+may_start(const Sender *sender, const FlushJob *job)
+{
+	return sender->flushes_running < (job->entity[0] == '\0' ? 1 : FLUSHES_AT_ONCE);
+}
+
 /* Must fills wait so that a flush can start? */
 bool
 deliver_flush_waits(const Sender *sender)
@@ -300,8 +313,10 @@ deliver_flush_waits(const Sender *sender)
 
 	dlist_foreach(iter, unconstify(dlist_head *, &sender->flushes))
 	{
-		if (!dlist_container(FlushJob, node, iter.cur)->started)
-			return sender->flushes_running < FLUSHES_AT_ONCE;
+		const FlushJob *job = dlist_container(FlushJob, node, iter.cur);
+
+		if (!job->started)
+			return may_start(sender, job);
 	}
 	return false;
 }
@@ -403,7 +418,7 @@ run_flushes(Sender *sender)
 		if (sender->faulted)
 			return;
 		if (!job->started && (sender->fills_in_flight == 0 || !CK_GUARD("flush-barrier")) &&
-			sender->flushes_running < FLUSHES_AT_ONCE &&
+			may_start(sender, job) &&
 			(job->entity[0] != '\0' ||
 			 (!sender->marker_in_flight && sender->reads_in_flight == 0)))
 			start_flush(sender, job);

@@ -182,18 +182,50 @@ judge_marker(Sender *sender)
 		start_running(sender, marker_resume_at(&marker), marker.position, &mark);
 		return;
 	}
-	if (sender->robberies <= FLAPPING)
+	if (sender->robberies <= FLAPPING && !sender->told_flush)
 		ereport(LOG,
 				(errmsg("cachekit server \"%s\": flushing namespace \"%s\": %s",
 						sender->label, sender->config.namespace, verdict)));
+	sender->told_flush = true;
 	flush_namespace(sender, sender->owner_key);
+}
+
+static void
+ask_for_marker(Sender *sender)
+{
+	const char *key = sender->marker_key;
+	Size		len = strlen(key);
+
+	sender->driver->get(sender->link[0], &key, &len, 1, on_marker_read, sender);
+}
+
+bool
+epoch_is_our_nonce(const Sender *sender, const LinkValue *value)
+{
+	return value->bytes != NULL && value->len == strlen(sender->nonce) &&
+		memcmp(value->bytes, sender->nonce, value->len) == 0;
+}
+
+/* Do all links lead to the same cache?  A proxy may give each another one. */
+static void
+on_owner_seen(void *arg, LinkStatus status, const LinkValue *values, int n, const char *text)
+{
+	Sender	   *sender = arg;
+
+	if (status != LINK_OK || n != 1)
+		sender_fault(sender, "the owner could not be read: %s",
+					 status == LINK_OK ? "unexpected reply" : text);
+	else if (!epoch_is_our_nonce(sender, &values[0]))
+		sender_fault(sender, "connections lead to different caches, or another writer has taken over our namespace");
+	else if (++sender->greeted == 2 * sender->links - 1)
+		ask_for_marker(sender);
 }
 
 static void
 on_owner_written(void *arg, LinkStatus status, const LinkValue *values, int n, const char *text)
 {
 	Sender	   *sender = arg;
-	const char *key = sender->marker_key;
+	const char *key = sender->owner_key;
 	Size		len = strlen(key);
 
 	if (status == LINK_FULL && !sender->emptied)
@@ -201,7 +233,11 @@ on_owner_written(void *arg, LinkStatus status, const LinkValue *values, int n, c
 	else if (status != LINK_OK)
 		sender_fault(sender, "the owner could not be written: %s", text);
 	else
-		sender->driver->get(sender->link[0], &key, &len, 1, on_marker_read, sender);
+		sender->emptied = false;	/* there is room again */
+	if (status == LINK_OK && sender->links == 1)
+		ask_for_marker(sender);
+	for (int i = 1; i < sender->links && status == LINK_OK && !sender->faulted; i++)
+		sender->driver->get(sender->link[i], &key, &len, 1, on_owner_seen, sender);
 }
 
 /* All links have been greeted: from now on nobody else's commands count. */
@@ -240,7 +276,7 @@ epoch_begin(Sender *sender)
 	uint64		random[2];
 	uint32		version;
 
-	sender->faulted = sender->robbed = false;
+	sender->faulted = sender->robbed = sender->foreign = false;
 	sender->fault[0] = '\0';
 	sender->greeted = 0;
 	sender->ready_since = 0;
@@ -267,6 +303,7 @@ epoch_begin(Sender *sender)
 	sender->reads_in_flight = 0;
 	deliver_begin(sender);
 	fill_begin(sender);
+	request_fail_all(sender->place);	/* what an earlier server of this place was asked */
 	set_state(sender, SERVER_CONNECTING);
 	enter(sender, PHASE_CONNECT);
 	pool_open(sender);
@@ -329,7 +366,7 @@ become_ready(Sender *sender)
 	if (sender->told && sender->robberies <= FLAPPING)
 		ereport(LOG,
 				(errmsg("cachekit server \"%s\" is back", sender->label)));
-	sender->told = false;
+	sender->told = sender->told_flush = false;
 	sender->ready_since = GetCurrentTimestamp();
 	pg_atomic_write_u32(&sender->server->breaker, BREAKER_CLOSED);
 	pg_atomic_write_u32(&sender->server->readable, 1);

@@ -204,6 +204,7 @@ fill_servers(Fetch *fetch, const FenceToken *token)
 	{
 		int			place = server_find(entity->servers[i], head.named_key);
 
+		head.serverid = entity->servers[i];
 		if (place != NO_SERVER && server_is_readable(server_at(place)) &&
 			!request_fill(place, &head, json, strlen(json)))
 			server_count(server_at(place), SERVER_FILLS_DROPPED, 1);
@@ -251,8 +252,8 @@ answer_by_server(Fetch *fetch)
 			pg_atomic_write_u32(&server_at(place)->marker_wanted, 1);
 			continue;
 		}
-		result = request_read(place, named, strlen(named), needed, time_left(fetch), &text,
-							  &bytes);
+		result = request_read(place, entity->servers[i], named, strlen(named), needed,
+							  time_left(fetch), &text, &bytes);
 		if (result == READ_FAILED)
 			continue;			/* the next one, if there is time left */
 		if (result == READ_MISS)

@@ -64,7 +64,7 @@ on_filled(void *arg, LinkStatus status, const LinkValue *values, int n, const ch
 	sender->fills_in_flight--;
 	sender->fill_bytes_in_flight -= call->bytes;
 	if (status == LINK_OK && values[0].bytes[0] == '0')
-		sender_fault(sender, "the cache is not as we left it (another writer, or old data)");
+		sender_fault_changed(sender);
 	else if (status == LINK_FULL || status == LINK_REFUSED)
 		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
 	pfree(call);
@@ -82,7 +82,8 @@ fate_of(Sender *sender, const FillHead *head)
 	FenceScope	scope;
 
 	slot_scope(head->slot, sender->server->dboid, head->hash, &scope);
-	if (deliver_is_flushing(sender, head->named_key) ||
+	if (head->serverid != sender->server->serverid ||
+		deliver_is_flushing(sender, head->named_key) ||
 		!slot_is(head->slot, sender->server->dboid, head->relid))
 		return FILL_DROP;
 	if (!fence_holds(&scope, &head->token) && CK_GUARD("fill-token"))

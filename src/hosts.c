@@ -34,7 +34,8 @@ take_host(const char **list, char *host, int *port)
 	Size		len = strcspn(begin, bracketed ? "]," : *at == '/' ? ", " : ":, ");
 
 	at = begin + len;
-	if (len == 0 || len >= SERVER_HOST_SIZE || (bracketed && *at++ != ']'))
+	if (len == 0 || len >= SERVER_HOST_SIZE || (*begin == '/' && len > MAX_SOCKET_PATH) ||
+		(bracketed && *at++ != ']'))
 		return false;
 	memcpy(host, begin, len);
 	host[len] = '\0';

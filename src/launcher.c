@@ -143,30 +143,44 @@ read_config(ForeignServer *server, const char *database, ServerConfig *config)
 	return good;
 }
 
-/* A definition for each host of the server; returns how many there are then. */
-static int
-define_server(ForeignServer *server, const char *database, ServerDefinition *definitions, int n)
+typedef struct ServerList
+{
+	ServerDefinition *definition;
+	int			n;
+	int			room;
+} ServerList;
+
+/* Add a definition for each host of the server. */
+static void
+define_server(ForeignServer *server, const char *database, ServerList *list)
 {
 	ServerConfig config;
 
 	if (!read_config(server, database, &config))
-		return n;
-	for (int host = 0; host < config.nhosts && n < MAX_SERVERS; host++)
+		return;
+	for (int host = 0; host < config.nhosts; host++)
 	{
-		definitions[n].serverid = server->serverid;
-		namestrcpy(&definitions[n].name, server->servername);
-		definitions[n].config = config;
-		hosts_use(&definitions[n++].config, host);
+		ServerDefinition *definition;
+
+		if (list->n == list->room)
+		{
+			list->room *= 2;
+			list->definition = repalloc_huge(list->definition,
+											 sizeof(ServerDefinition) * list->room);
+		}
+		definition = &list->definition[list->n++];
+		definition->serverid = server->serverid;
+		namestrcpy(&definition->name, server->servername);
+		definition->config = config;
+		hosts_use(&definition->config, host);
 	}
-	return n;
 }
 
 /* Publish the servers of the database that this process is connected to. */
 static void
 scan_database(void)
 {
-	ServerDefinition *definitions = palloc0(sizeof(ServerDefinition) * MAX_SERVERS);
-	int			n = 0;
+	ServerList	list = {palloc(sizeof(ServerDefinition) * MAX_SERVERS), 0, MAX_SERVERS};
 	Oid			fdw = catalog_exists() ? get_foreign_data_wrapper_oid("cachekit", true) : InvalidOid;
 	char	   *database = get_database_name(MyDatabaseId);
 
@@ -181,14 +195,14 @@ scan_database(void)
 			Form_pg_foreign_server form = (Form_pg_foreign_server) GETSTRUCT(tuple);
 
 			if (form->srvfdw == fdw)
-				n = define_server(GetForeignServer(form->oid), database, definitions, n);
+				define_server(GetForeignServer(form->oid), database, &list);
 		}
 		systable_endscan(scan);
 		table_close(rel, AccessShareLock);
 	}
-	if (servers_publish(MyDatabaseId, definitions, n) > 0 || n == MAX_SERVERS)
+	if (servers_publish(MyDatabaseId, list.definition, list.n) > 0)
 		ereport(LOG,
-				(errmsg("cachekit: database \"%s\" may have cache servers for which there is no room",
+				(errmsg("cachekit: database \"%s\" has cache servers for which there is no room",
 						database),
 				 errdetail("There can be %d in all databases; each host of a Memcached server counts.",
 						   MAX_SERVERS)));

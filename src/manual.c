@@ -152,8 +152,8 @@ inspect_servers(ReturnSetInfo *rsinfo, const Entity *entity, const KeyText *key_
 		snprintf(named, sizeof(named), "%s:%s", entity->encoded_name, key_of->text);
 		place = server_find(entity->servers[i], named);
 		if (place != NO_SERVER && server_is_readable(server_at(place)))
-			result = request_read(place, named, strlen(named), fence_last_change(&key->scope),
-								  ck_fetch_timeout, &document, &bytes);
+			result = request_read(place, entity->servers[i], named, strlen(named),
+								  fence_last_change(&key->scope), ck_fetch_timeout, &document, &bytes);
 		values[0] = CStringGetTextDatum(GetForeignServer(entity->servers[i])->servername);
 		values[1] = BoolGetDatum(result == READ_HIT);
 		nulls[1] = (result == READ_FAILED);

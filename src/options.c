@@ -214,6 +214,12 @@ read_option(const OptionDefinition *definition, const char *value, ServerConfig 
 						(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						 errmsg("invalid value for option \"%s\"", definition->name),
 						 errdetail("It must have 1 to %d bytes.", (int) definition->size - 1)));
+			if (value[0] == '/' && definition->offset == offsetof(ServerConfig, host) &&
+				strlen(value) > MAX_SOCKET_PATH)
+				ereport(ERROR,
+						(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						 errmsg("invalid value for option \"%s\"", definition->name),
+						 errdetail("The path of a socket has at most %d bytes.", MAX_SOCKET_PATH)));
 			strcpy(field, value);
 			break;
 		case OPTION_NUMBER:

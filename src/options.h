@@ -38,6 +38,7 @@ typedef enum Distribution
 #define REDIS_PORT			6379
 #define MEMCACHED_PORT		11211
 #define SERVER_HOST_SIZE	256
+#define MAX_SOCKET_PATH		107 /* bytes: what the kernel takes */
 #define SERVER_HOSTS_SIZE	1024
 #define SERVER_SECRET_SIZE	512
 #define SERVER_PATH_SIZE	256

@@ -99,7 +99,7 @@ pool_close(Sender *sender)
 /* ---------- waiting ---------- */
 
 static void
-watch_link(Sender *sender, Link *link)
+watch_link(Sender *sender, Link *link, FreshLink *fresh)
 {
 	PoolSocket *socket = &sender->socket[sender->sockets];
 
@@ -107,6 +107,7 @@ watch_link(Sender *sender, Link *link)
 		return;
 	sender->sockets++;
 	socket->link = link;
+	socket->fresh = fresh;
 	socket->silence = 0;
 	socket->answered = 0;
 	socket->mask = WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE;
@@ -124,8 +125,8 @@ watch(Sender *sender)
 	AddWaitEventToSet(sender->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	for (int i = 0; i < MAX_LINKS; i++)
 	{
-		watch_link(sender, sender->link[i]);
-		watch_link(sender, sender->fresh[i].link);
+		watch_link(sender, sender->link[i], NULL);
+		watch_link(sender, sender->fresh[i].link, &sender->fresh[i]);
 	}
 }
 
@@ -183,7 +184,11 @@ count_silence(Sender *sender, int64 listened)
 		else
 			socket->silence += listened;
 		socket->answered = answered;
-		if (socket->silence > sender->config.command_timeout * INT64CONST(1000))
+		if (socket->silence <= sender->config.command_timeout * INT64CONST(1000))
+			continue;
+		if (socket->fresh)
+			socket->fresh->state = FRESH_FAILED;
+		else
 			sender_fault(sender, "no answer within command_timeout (%d ms)",
 						 sender->config.command_timeout);
 	}
@@ -249,8 +254,13 @@ pool_unanswered(const Sender *sender)
 {
 	int			unanswered = 0;
 
-	for (int i = 0; i < sender->sockets; i++)
-		unanswered += sender->driver->unanswered(sender->socket[i].link);
+	for (int i = 0; i < MAX_LINKS; i++)
+	{
+		if (sender->link[i])
+			unanswered += sender->driver->unanswered(sender->link[i]);
+		if (sender->fresh[i].link)
+			unanswered += sender->driver->unanswered(sender->fresh[i].link);
+	}
 	return unanswered;
 }
 
@@ -335,10 +345,8 @@ static void
 on_fresh_owner(void *arg, LinkStatus status, const LinkValue *values, int n, const char *text)
 {
 	FreshLink  *fresh = arg;
-	const char *nonce = fresh->sender->nonce;
 
-	if (status == LINK_OK && n == 1 && values[0].bytes != NULL &&
-		values[0].len == strlen(nonce) && memcmp(values[0].bytes, nonce, values[0].len) == 0)
+	if (status == LINK_OK && n == 1 && epoch_is_our_nonce(fresh->sender, &values[0]))
 		fresh->state = FRESH_READY;
 	else if (status != LINK_LOST)
 	{
@@ -378,7 +386,7 @@ all_are_ready(Sender *sender)
 		error = sender->driver->error(fresh->link);
 		if (error || fresh->state == FRESH_FAILED)
 		{
-			abandon_change(sender, error ? error : "the server refused us");
+			abandon_change(sender, error ? error : "the server does not want it");
 			return false;
 		}
 		if (fresh->state == FRESH_CONNECTING && sender->driver->is_connected(fresh->link))

@@ -14,6 +14,7 @@
  */
 #include "compat.h"
 
+#include "miscadmin.h"
 #include "port/atomics.h"
 #include "portability/instr_time.h"
 #include "storage/ipc.h"
@@ -42,6 +43,8 @@ typedef struct ReadPlace
 {
 	pg_atomic_uint64 word;
 	PGPROC	   *proc;			/* whose latch tells of the answer */
+	Oid			dboid;			/* of the server that is asked */
+	Oid			serverid;
 	XLogRecPtr	needed;
 	uint16		len;
 	char		named_key[NAMED_KEY_SIZE];
@@ -247,8 +250,8 @@ take_answer(ReadPlace *place, char **text, Size *bytes)
 
 /* Ask a server for a document.  Waits for at most timeout_ms, and can be cancelled. */
 ReadResult
-request_read(int server, const char *named_key, int len, XLogRecPtr needed, long timeout_ms,
-			 char **text, Size *bytes)
+request_read(int server, Oid serverid, const char *named_key, int len, XLogRecPtr needed,
+			 long timeout_ms, char **text, Size *bytes)
 {
 	static bool registered = false;
 	ReadPlace  *place = my_place();
@@ -264,6 +267,8 @@ request_read(int server, const char *named_key, int len, XLogRecPtr needed, long
 	}
 	generation = WORD_GENERATION(pg_atomic_read_u64(&place->word));
 	place->proc = MyProc;
+	place->dboid = MyDatabaseId;
+	place->serverid = serverid;
 	place->needed = needed;
 	place->len = len;
 	memcpy(place->named_key, named_key, len);
@@ -336,6 +341,8 @@ request_take_read(int server, ReadTicket *ticket)
 			continue;			/* given up meanwhile */
 		pg_read_barrier();
 		ticket->place = read.place;
+		ticket->dboid = place->dboid;
+		ticket->serverid = place->serverid;
 		ticket->needed = place->needed;
 		ticket->len = Min(place->len, NAMED_KEY_SIZE - 1);
 		memcpy(ticket->named_key, place->named_key, ticket->len);

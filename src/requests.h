@@ -30,6 +30,7 @@
 /* A fill's head, at the start of its chain; the document follows. */
 typedef struct FillHead
 {
+	Oid			serverid;		/* whom it is for: the place may be another's by now */
 	uint64		hash;			/* of the key; its stripes follow from it */
 	int32		slot;			/* the entity's slot in shared memory */
 	Oid			relid;			/* whose it must still be */
@@ -43,6 +44,8 @@ typedef struct FillHead
 typedef struct ReadTicket
 {
 	int			place;			/* the backend's */
+	Oid			dboid;			/* whom it asks */
+	Oid			serverid;
 	uint64		word;			/* its word when taken */
 	XLogRecPtr	needed;			/* position that the server must have reached */
 	uint16		len;
@@ -63,7 +66,7 @@ extern void requests_shmem_init(LWLockPadded *locks);
 
 /* ---------- sessions ---------- */
 
-extern ReadResult request_read(int server, const char *named_key, int len,
+extern ReadResult request_read(int server, Oid serverid, const char *named_key, int len,
 							   XLogRecPtr needed, long timeout_ms, char **text, Size *bytes);
 extern bool request_fill(int server, const FillHead *head, const char *json, Size len);
 

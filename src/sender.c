@@ -40,7 +40,8 @@
 #define IDLE_MS			1000	/* an idle sender looks at its cache this often */
 #define NAP_MS			1
 #define BACKOFF_MIN_MS	20
-#define ROBBED_MAX_MS	60000	/* longest pause when somebody else owns the namespace */
+#define ROBBED_MAX_MS	60000	/* longest pause when somebody else owns the namespace, */
+#define CHANGED_MAX_MS	1000	/* or when the cache has changed in another way */
 
 static Sender *current = NULL;
 static uint32 wait_event = 0;	/* while it backs off */
@@ -59,6 +60,15 @@ sender_fault(Sender *sender, const char *format,...)
 	va_start(args, format);
 	vsnprintf(sender->fault, sizeof(sender->fault), format, args);
 	va_end(args);
+}
+
+/* The marker or the owner is not what it should be: it is not only us who are here. */
+void
+sender_fault_changed(Sender *sender)
+{
+	if (!sender->faulted)
+		sender->robbed = true;
+	sender_fault(sender, "the cache is not as we left it (another writer, or old data)");
 }
 
 /* <namespace>:<suffix> */
@@ -120,7 +130,8 @@ backoff_ms(const Sender *sender)
 		Min(limit, (long) BACKOFF_MIN_MS << Min(sender->failures, 12));
 
 	if (sender->robberies > FLAPPING)
-		ms = Min(ROBBED_MAX_MS, 1000L << Min(sender->robberies - FLAPPING, 8));
+		ms = Min(sender->foreign ? ROBBED_MAX_MS : CHANGED_MAX_MS,
+				 1000L << Min(sender->robberies - FLAPPING, 8));
 	else if (pg_atomic_read_u32(&sender->server->breaker) == BREAKER_OPEN)
 		ms = Max(ms, sender->config.breaker_reset);
 	return ms / 2 + (long) (pg_prng_double(&pg_global_prng_state) * (ms / 2 + 1));

@@ -59,6 +59,7 @@ typedef struct FreshLink
 typedef struct PoolSocket
 {
 	Link	   *link;
+	FreshLink  *fresh;			/* whose it is; NULL: it is in use */
 	int			event_at;
 	uint32		mask;
 	int64		silence;		/* us that we have listened without a reply */
@@ -104,8 +105,10 @@ struct Sender
 
 	/* outages */
 	int			failures;		/* consecutive, for backoff and breaker */
-	bool		told;			/* the log knows of the outage */
-	bool		robbed;			/* the fault: somebody else owns the namespace */
+	bool		told;			/* the log knows of the outage, */
+	bool		told_flush;		/* and why the namespace is flushed */
+	bool		robbed;			/* the fault: somebody else writes or empties there, perhaps */
+	bool		foreign;		/* and has left a nonce there */
 	int			robberies;		/* such faults in a row */
 	bool		emptied;		/* the namespace is empty, and nobody owns it */
 	TimestampTz ready_since;	/* 0: not ready */
@@ -173,6 +176,7 @@ sender_elapsed(TimestampTz since)
 
 /* sender.c */
 extern void sender_fault(Sender *sender, const char *format,...) pg_attribute_printf(2, 3);
+extern void sender_fault_changed(Sender *sender);
 extern void sender_named(const Sender *sender, const char *suffix, char *to, Size size);
 extern int	sender_link_of(const Sender *sender, const char *named_key, int len);
 extern bool sender_has_key(Sender *sender, const char *key, int len);
@@ -181,6 +185,7 @@ extern bool sender_has_key(Sender *sender, const char *key, int len);
 extern void epoch_begin(Sender *sender);
 extern void epoch_run(Sender *sender);
 extern void epoch_end(Sender *sender);
+extern bool epoch_is_our_nonce(const Sender *sender, const LinkValue *value);
 
 /* pool.c */
 extern void pool_open(Sender *sender);

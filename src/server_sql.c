@@ -22,7 +22,7 @@
 PG_FUNCTION_INFO_V1(ck_server_states);
 PG_FUNCTION_INFO_V1(ck_wait_for_delivery);
 
-#define STATE_COLUMNS	(16 + SERVER_COUNTERS)
+#define STATE_COLUMNS	(17 + SERVER_COUNTERS)
 
 static const char *
 state_name(const CacheServer *server)
@@ -103,6 +103,7 @@ ck_server_states(PG_FUNCTION_ARGS)
 			continue;
 		v[c++] = ObjectIdGetDatum(server->serverid);
 		v[c++] = Int32GetDatum(server->host);
+		v[c++] = Int32GetDatum(server->config.nhosts);
 		v[c++] = address_of(&server->config);
 		v[c++] = CStringGetTextDatum(server->config.namespace);
 		v[c++] = CStringGetTextDatum(state_name(server));
@@ -136,7 +137,7 @@ ck_server_states(PG_FUNCTION_ARGS)
 static bool
 delivered(XLogRecPtr end, uint64 scans)
 {
-	if (servers_scanned() < scans || servers_is_scan_queued(MyDatabaseId))
+	if (servers_scanned() < scans || servers_is_scan_queued(MyDatabaseId) || servers_left_out())
 		return false;
 	for (int i = 0; i < MAX_SERVERS; i++)
 	{

@@ -141,6 +141,9 @@ extern void servers_committed(XLogRecPtr end);
 extern void servers_want(XLogRecPtr end);
 extern XLogRecPtr servers_wanted(void);
 
+/* Does a server of this database, or a host of one, have no place? */
+extern bool servers_left_out(void);
+
 /* Some servers of this database, or all. */
 typedef struct ServerSet
 {
@@ -156,7 +159,7 @@ typedef struct ServersBehind
 	uint64		away;			/* the breaker is not closed */
 	uint64		stopped;		/* no sender runs */
 	uint64		refused;		/* the namespace is another's */
-	bool		unknown;		/* there may be others, which have no place */
+	bool		left_out;		/* there was no place for one of them, or a host of it */
 	NameData	name[MAX_SERVERS];	/* of those with a bit */
 } ServersBehind;
 

@@ -23,6 +23,7 @@
 #include "storage/shmem.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
+#include "utils/memutils.h"
 
 #include "debug.h"
 #include "guc.h"
@@ -246,10 +247,25 @@ warn_of(const ServersBehind *behind)
 							   report.n, report.names),
 				 errdetail("%s. The transaction has committed; its changes are in the WAL and will be sent.",
 						   report.details)));
+	else if (behind->left_out)
+		ereport(WARNING_CLIENT_ONLY,
+				(errmsg("cache servers have not acknowledged the commit"),
+				 errdetail("There is no room for all of them. The transaction has committed; its changes are in the WAL."),
+				 errhint("There can be %d cache servers in all databases; each host of a Memcached server counts.",
+						 MAX_SERVERS)));
 	else
 		ereport(WARNING_CLIENT_ONLY,
 				(errmsg("cache servers have not acknowledged the commit"),
 				 errdetail("They are not known yet. The transaction has committed; its changes are in the WAL and will be sent.")));
+}
+
+/* When what warn_of() says cannot be said in the client's encoding. */
+static void
+warn_in_plain_words(void)
+{
+	ereport(WARNING_CLIENT_ONLY,
+			(errmsg_internal("cache servers have not acknowledged the commit"),
+			 errdetail_internal("The transaction has committed; its changes are in the WAL and will be sent.")));
 }
 
 static void
@@ -266,7 +282,7 @@ warn(WaitResult result, const ServersBehind *behind)
 	switch (result)
 	{
 		case WAIT_OVER:
-			if ((behind->away | behind->stopped | behind->refused) != 0)
+			if ((behind->away | behind->stopped | behind->refused) != 0 || behind->left_out)
 				warn_of(behind);
 			break;
 		case WAIT_TIMED_OUT:
@@ -284,6 +300,48 @@ warn(WaitResult result, const ServersBehind *behind)
 					 errdetail("The transaction has committed; its changes are in the WAL and will be sent.")));
 			break;
 	}
+}
+
+/*
+ * Run one of the above.  The names in a message may have no form in the
+ * client's encoding, and callbacks may add context to it that fails: an ERROR
+ * that escaped after the commit would be a PANIC.  False if there was one.
+ */
+static bool
+warn_without_error(WaitResult result, const ServersBehind *behind, bool plain)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint32		interrupts = InterruptHoldoffCount;
+	uint32		cancels = QueryCancelHoldoffCount;
+	volatile bool good = true;
+
+	PG_TRY();
+	{
+		error_context_stack = NULL;
+		if (plain)
+			warn_in_plain_words();
+		else if (behind)
+			warn(result, behind);
+		else
+			warn_of_no_senders();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		InterruptHoldoffCount = interrupts;
+		QueryCancelHoldoffCount = cancels;
+		good = false;
+	}
+	PG_END_TRY();
+	return good;
+}
+
+static void
+warn_safely(WaitResult result, const ServersBehind *behind)
+{
+	if (!warn_without_error(result, behind, false))
+		(void) warn_without_error(result, behind, true);
 }
 
 /* ---------- the session: waiting ---------- */
@@ -311,14 +369,13 @@ ms_left(instr_time start)
 }
 
 /*
- * Some servers have no place in shared memory: they are dropped, unless the
- * database's catalog has yet to be looked at.
+ * The catalog has yet to be looked at: there may be new servers, and old ones
+ * with other options.
  */
 static bool
-may_become_known(const ServersBehind *behind, uint64 scans)
+scan_is_due(uint64 scans)
 {
-	return behind->unknown &&
-		(servers_scanned() < scans || servers_is_scan_queued(MyDatabaseId));
+	return servers_scanned() < scans || servers_is_scan_queued(MyDatabaseId);
 }
 
 static WaitResult
@@ -335,7 +392,7 @@ wait_for_servers(ServersBehind *behind)
 
 		ResetLatch(MyLatch);
 		servers_look(&noted, noted_end, behind);
-		if (behind->pending == 0 && !may_become_known(behind, scans))
+		if (behind->pending == 0 && !scan_is_due(scans))
 			return WAIT_OVER;
 		if (ProcDiePending)
 			return WAIT_TERMINATED;
@@ -378,10 +435,10 @@ sync_wait(void)
 		{
 			result = wait_for_servers(&behind);
 			publish(0);
-			warn(result, &behind);
+			warn_safely(result, &behind);
 		}
 		else
-			warn_of_no_senders();
+			warn_safely(WAIT_OVER, NULL);
 	}
 	sync_wait_forget();
 }

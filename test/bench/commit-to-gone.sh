@@ -4,18 +4,18 @@
 # measured. A is the time until the key is gone, B the same client's GET of a key that is there:
 # A cannot be less than one GET. The client asks without a pause, on the same processors.
 
-cache_server
+cache_server redis
 [ -n "$(sql "SELECT to_regclass('watched')")" ] || {
 	sql "CREATE TABLE watched (id int PRIMARY KEY, n int) WITH (fillfactor = 50);
-		INSERT INTO watched SELECT i, 0 FROM generate_series(1, 1000) i;
-		SELECT cachekit.attach('watched', servers => '{hot}', local => false)" >/dev/null
+		INSERT INTO watched SELECT i, 0 FROM generate_series(1, 1000) i"
 	sql "VACUUM ANALYZE watched"
 }
+sql "SELECT cachekit.attach('watched', servers => '{hot}', local => false)" >/dev/null
 
 # watch SECONDS: what gone.c prints.
 watch()
 {
-	as_user "$run/bench/gone" 127.0.0.1 "$redis_port" watched 1000 200 "$1" ||
+	as_user "$run/bench/gone" 127.0.0.1 "$port" watched 1000 200 "$1" ||
 		fail "the time until a key is gone could not be measured"
 }
 

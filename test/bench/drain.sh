@@ -1,19 +1,18 @@
-# drain.sh - a backlog of changed keys that waits for Redis
+# drain.sh - a backlog of changed keys that waits for Redis, or for Memcached
 #
-# Redis is stopped by SIGSTOP, with all keys in it. Then their rows are changed, in large
-# transactions or each in its own, and Redis goes on. A is how fast the keys are deleted, from the
+# The server is stopped by SIGSTOP, with all keys in it. Then their rows are changed, in large
+# transactions or each in its own, and the server goes on. A is how fast the keys are deleted, from the
 # moment at which the sender has read the marker and begins to send until wait_for_delivery() says
 # that all is done; so pauses between attempts to connect are not in it, the reading of the WAL is.
-# B deletes the same keys with a plain client, 500 in a command, which knows them beforehand.
+# B deletes the same keys with a plain client, which knows them beforehand: with Redis 500 in a
+# command, with Memcached 500 commands in a write, and several of these ahead of the answers.
 
 drained_rows=1000000
 
-cache_server
 [ -n "$(sql "SELECT to_regclass('drained')")" ] || {
 	sql "CREATE TABLE drained (id int PRIMARY KEY, n int) WITH (fillfactor = 50);
 		INSERT INTO drained SELECT i, 0 FROM generate_series(1, $drained_rows) i"
 	sql "VACUUM ANALYZE drained"
-	sql "SELECT cachekit.attach('drained', servers => '{hot}', local => false)" >/dev/null
 }
 
 # Waits for the sender; says how many seconds it took until it began, how many from then on until
@@ -47,7 +46,7 @@ watch_has_begun()
 keys_left()
 {
 	left=$(raw exists postgres:drained: "$1") || exit 1
-	[ "$left" = "$2" ] || fail "$left keys are in Redis instead of $2: these numbers say nothing"
+	[ "$left" = "$2" ] || fail "$left keys are in $title instead of $2: these numbers say nothing"
 }
 
 # put_keys KEYS: all of them are in Redis.
@@ -78,13 +77,13 @@ drain_once()
 	put_keys "$1"
 	acknowledged=$(server_counter acknowledged)
 	flushes=$(server_counter flushes)
-	kill -STOP "$redis_pid"
-	wait_until server_is connecting || fail "the sender did not notice that Redis has stopped"
+	kill -STOP "$cache_pid"
+	wait_until server_is connecting || fail "the sender did not notice that $title has stopped"
 	wal=$(change_keys "$1" "$2")
 	sql "SELECT waited || ' ' || drained || ' ' || faults FROM watch_drain()" >"$run/bench/watch" &
 	watcher=$!
 	wait_until watch_has_begun || fail "the drain could not be watched"
-	kill -CONT "$redis_pid"
+	kill -CONT "$cache_pid"
 	wait "$watcher" || fail "the backlog was not drained"
 	keys_left "$1" 0
 	[ "$(server_counter flushes)" = "$flushes" ] ||
@@ -97,8 +96,8 @@ drain_once()
 # measure_drain KEYS EACH LABEL
 measure_drain()
 {
-	side drain "$3" ""
-	side raw_del "DEL of 500 keys" ""
+	side drain "$title, $3" ""
+	side raw_del "deletes by a plain client" ""
 	round=0
 	while [ "$round" -lt "$rounds" ]; do
 		round=$((round + 1))
@@ -110,9 +109,13 @@ measure_drain()
 	awk -v n="$1" '{ print n / $2 }' "$run/bench/drain.notes" >"$run/bench/drain.rounds"
 	row drain 1 drain raw_del "keys per second" 0
 	say "                $(median_of 4 "$run/bench/drain.notes") MB of WAL; the sender began" \
-		"$(median_of 1 "$run/bench/drain.notes") s after Redis, and was disconnected" \
+		"$(median_of 1 "$run/bench/drain.notes") s after $title, and was disconnected" \
 		"$(cut -d' ' -f3 "$run/bench/drain.notes" | sort -n | tail -n 1) times in a drain at most"
 }
 
-measure_drain "$drained_rows" 1000 "1,000 keys a transaction"
-measure_drain $((drained_rows / 10)) 1 "1 key a transaction"
+for k in $kinds; do
+	cache_server "$k"
+	sql "SELECT cachekit.attach('drained', servers => '{hot}', local => false)" >/dev/null
+	measure_drain "$drained_rows" 1000 "1,000 a transaction"
+	measure_drain $((drained_rows / 10)) 1 "1 a transaction"
+done

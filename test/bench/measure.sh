@@ -12,7 +12,8 @@ sql()
 	as_user psql -XqAt -v ON_ERROR_STOP=1 -c "$1" || fail "could not prepare a benchmark"
 }
 
-# side NAME LABEL SCRIPT: makes a side.
+# side NAME LABEL SCRIPT: makes a side. What is then written to NAME.options is PGOPTIONS of its
+# rounds.
 side()
 {
 	rm -f "$run/bench/$1".*
@@ -52,10 +53,17 @@ per_second()
 	if [ -f "$run/bench/$1.command" ]; then
 		as_user $(cat "$run/bench/$1.command") "$2" || fail "failed: $(cat "$run/bench/$1.command")"
 	else
-		said=$(pgbench_round "$1" "$2" -c "$sessions" -j 2) || {
+		options=${PGOPTIONS-}
+		[ ! -f "$run/bench/$1.options" ] || options=$(cat "$run/bench/$1.options")
+		threads=$((sessions < 2 ? sessions : 2))
+		said=$(export PGOPTIONS="$options"
+			pgbench_round "$1" "$2" -c "$sessions" -j "$threads") || {
 			printf '%s\n' "$said" >&2
 			exit 1
 		}
+		case $said in
+			*WARNING:*) fail "a round of $1 was warned: $said" ;;
+		esac
 		printf '%s\n' "$said" | tps
 	fi
 }

@@ -1,21 +1,23 @@
 /*
  * raw.c
- *		Redis without cachekit: what the same machine gives to a plain client.
+ *		A cache server without cachekit: what the same machine gives to a plain
+ *		client.
  *
- * Usage: raw HOST PORT get PREFIX KEYS CONNECTIONS SECONDS
- *		  raw HOST PORT set|del|exists PREFIX KEYS
+ * Usage: raw redis|memcached HOST PORT get PREFIX KEYS CONNECTIONS SECONDS
+ *		  raw redis|memcached HOST PORT set|del|exists PREFIX KEYS
  *
  * The keys are PREFIX followed by 1 to KEYS.
  *
  *	  get		GETs of keys at random, one at a time on each connection, each of
  *				which has a thread of its own; prints how many a second
  *	  set		sets all keys to 100 bytes
- *	  del		deletes them, 500 in a command, as a sender does; prints how many
+ *	  del		deletes them, 500 at a time, as a sender does; prints how many
  *				keys a second
  *	  exists	prints how many there are
  *
- * The last three send ahead on one connection, so that Redis need not wait.  A
- * GET that finds nothing ends the program, and so does a DEL.
+ * The last three send ahead on one connection, so that the server need not
+ * wait.  A GET that finds nothing ends the program, and so does a DEL.  How it
+ * is said is in raw_redis.c and raw_memcached.c.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -26,11 +28,9 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "raw.h"
 
-#define BATCH		500			/* keys in one command */
-#define AHEAD		64			/* commands without an answer */
-#define KEY_SIZE	256
-
+static const RawKind *kind;
 static const char *host;
 static int	port;
 static const char *prefix;
@@ -41,58 +41,36 @@ static atomic_bool stopped;
 
 /* Send a command with keys from "first" on, and a value if it takes one. */
 static void
-send_keys(redisContext *redis, const char *command, int first, int n, const char *value)
+send_keys(void *conn, RawCommand command, int first, int n, const char *value)
 {
-	static char key[BATCH][KEY_SIZE];
-	const char *argv[BATCH + 2] = {command};
-	size_t		lens[BATCH + 2] = {strlen(command)};
-	int			argc = 1;
+	char		names[n][KEY_SIZE];
 
 	for (int i = 0; i < n; i++)
-	{
-		lens[argc] = snprintf(key[i], KEY_SIZE, "%s%d", prefix, first + i);
-		argv[argc++] = key[i];
-	}
-	if (value)
-	{
-		lens[argc] = strlen(value);
-		argv[argc++] = value;
-	}
-	if (redisAppendCommandArgv(redis, argc, argv, lens) != REDIS_OK)
-		give_up("could not send to Redis: %s", redis->errstr);
+		snprintf(names[i], KEY_SIZE, "%s%d", prefix, first + i);
+	kind->send(conn, command, names, n, value);
 }
 
-/* The number that a reply is; a status counts as nothing. */
+/* The command for all keys; how many of them there were, or have been set. */
 static int64_t
-reply_number(redisContext *redis)
+all_keys(RawCommand command, const char *value)
 {
-	redisReply *reply = redis_reply(redis);
-	int64_t		n = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
-
-	freeReplyObject(reply);
-	return n;
-}
-
-/* The command for all keys, "batch" at a time; the sum of the numbers that it answers. */
-static int64_t
-all_keys(const char *command, int batch, const char *value)
-{
-	redisContext *redis = redis_open(host, port);
+	void	   *conn = kind->open(host, port);
+	int			batch = value ? kind->set_batch : kind->batch;
 	int64_t		sum = 0;
 	int			waiting = 0;
 
 	for (int first = 1; first <= keys; first += batch)
 	{
-		send_keys(redis, command, first, keys - first + 1 < batch ? keys - first + 1 : batch,
+		send_keys(conn, command, first, keys - first + 1 < batch ? keys - first + 1 : batch,
 				  value);
-		if (++waiting < AHEAD)
+		if (++waiting < kind->ahead)
 			continue;
-		sum += reply_number(redis);
+		sum += kind->answer(conn);
 		waiting--;
 	}
 	for (; waiting > 0; waiting--)
-		sum += reply_number(redis);
-	redisFree(redis);
+		sum += kind->answer(conn);
+	kind->close(conn);
 	return sum;
 }
 
@@ -103,14 +81,15 @@ set_keys(void)
 
 	memset(value, 'x', 100);
 	value[100] = '\0';
-	(void) all_keys("SET", 1, value);
+	if (all_keys(RAW_SET, value) != keys)
+		give_up("not all of %d keys were set", keys);
 }
 
 static void
 delete_keys(void)
 {
 	int64_t		start = now_ns();
-	int64_t		deleted = all_keys("DEL", BATCH, NULL);
+	int64_t		deleted = all_keys(RAW_DEL, NULL);
 
 	if (deleted != keys)
 		give_up("%lld of %d keys were there to be deleted", (long long) deleted, keys);
@@ -130,22 +109,18 @@ static void *
 read_keys(void *arg)
 {
 	Reader	   *reader = arg;
-	redisContext *redis = redis_open(host, port);
-	char		key[KEY_SIZE];
+	void	   *conn = kind->open(host, port);
+	char		key[1][KEY_SIZE];
 
 	while (!atomic_load(&stopped))
 	{
-		redisReply *reply;
-
-		snprintf(key, sizeof(key), "%s%d", prefix, 1 + rand_r(&reader->seed) % keys);
-		redis_send(redis, "GET", key, NULL);
-		reply = redis_reply(redis);
-		if (reply->type != REDIS_REPLY_STRING)
-			give_up("%s is not there", key);
-		freeReplyObject(reply);
+		snprintf(key[0], KEY_SIZE, "%s%d", prefix, 1 + rand_r(&reader->seed) % keys);
+		kind->send(conn, RAW_GET, key, 1, NULL);
+		if (kind->answer(conn) != 1)
+			give_up("%s is not there", key[0]);
 		reader->gets++;
 	}
-	redisFree(redis);
+	kind->close(conn);
 	return NULL;
 }
 
@@ -178,24 +153,27 @@ get_keys(int connections, int seconds)
 int
 main(int argc, char **argv)
 {
-	const char *what = argc > 3 ? argv[3] : "";
+	const char *what = argc > 4 ? argv[4] : "";
 	bool		get = strcmp(what, "get") == 0;
 
-	if (argc != (get ? 8 : 6))
-		give_up("usage: raw HOST PORT get PREFIX KEYS CONNECTIONS SECONDS\n"
-				"       raw HOST PORT set|del|exists PREFIX KEYS");
-	host = argv[1];
-	port = number_argument(argv[2]);
-	prefix = argv[4];
-	keys = number_argument(argv[5]);
+	if (argc != (get ? 9 : 7))
+		give_up("usage: raw redis|memcached HOST PORT get PREFIX KEYS CONNECTIONS SECONDS\n"
+				"       raw redis|memcached HOST PORT set|del|exists PREFIX KEYS");
+	if (strcmp(argv[1], "redis") != 0 && strcmp(argv[1], "memcached") != 0)
+		give_up("there is no kind \"%s\"", argv[1]);
+	kind = argv[1][0] == 'r' ? &raw_redis : &raw_memcached;
+	host = argv[2];
+	port = number_argument(argv[3]);
+	prefix = argv[5];
+	keys = number_argument(argv[6]);
 	if (get)
-		get_keys(number_argument(argv[6]), number_argument(argv[7]));
+		get_keys(number_argument(argv[7]), number_argument(argv[8]));
 	else if (strcmp(what, "set") == 0)
 		set_keys();
 	else if (strcmp(what, "del") == 0)
 		delete_keys();
 	else if (strcmp(what, "exists") == 0)
-		printf("%lld\n", (long long) all_keys("EXISTS", BATCH, NULL));
+		printf("%lld\n", (long long) all_keys(RAW_EXISTS, NULL));
 	else
 		give_up("what is \"%s\"?", what);
 	return 0;

@@ -3,7 +3,7 @@
 #
 # An A/B below 1 is better for A.
 
-served_users
+served_users redis
 side late_server_fetch "fetch (hit in Redis)" '\set id random(1, 10000)
 SELECT cachekit.fetch('\''served_users'\'', :id);'
 side late_served_select "SELECT to_jsonb(u)" '\set id random(1, 10000)

@@ -5,7 +5,7 @@
 # same processors meanwhile. A round of the one side does not begin before all changes of the other
 # have arrived in Redis; how far the sender was behind at the end of a round is said below the line.
 
-cache_server
+cache_server redis
 for table in served_accounts served_accounts_local served_accounts_plain; do
 	[ -z "$(sql "SELECT to_regclass('$table')")" ] || continue
 	sql "CREATE TABLE $table (id int PRIMARY KEY, branch int, balance int, filler char(84))

@@ -17,6 +17,7 @@
 #include "control.h"
 #include "faults.h"
 #include "history.h"
+#include "memcached.h"
 #include "outage.h"
 #include "redis.h"
 #include "report.h"
@@ -30,13 +31,19 @@ Options		options = {
 	.keys = 200,
 	.pad = 200,
 	.truncate_ms = 2000,
+	.direct = 2,
 	.progress = 10,
 	.show = 20,
 };
 Table		tables[MAX_TABLES];
 int			ntables;
 
-/* No fault at the end, so that there is more to compare than an empty Redis. */
+const CacheNames caches[CACHES] = {
+	[CACHE_REDIS] = {"Redis", "ck_redis"},
+	[CACHE_MEMCACHED] = {"Memcached", "ck_memcached"},
+};
+
+/* No fault at the end, so that there is more to compare than an empty cache. */
 #define QUIET_END	INT64_C(2000000000)
 
 static Session *sessions;		/* [0] is the control session */
@@ -76,12 +83,20 @@ usage(FILE *out)
 			"  --survive            wait for a server that goes away, and go on\n"
 			"  --redis              a second table, cached in a private Redis only; the\n"
 			"                       first one there, too\n"
-			"  --no-local           with --redis: only the table that is cached there only\n"
-			"  --redis-faults N     with --redis: one fault of it per so many seconds, 0:\n"
-			"                       none (0)\n"
+			"  --memcached[=HOSTS]  the same with a private Memcached of so many hosts (1);\n"
+			"                       with --redis all tables are cached in both, and a third\n"
+			"                       one asks Memcached first\n"
+			"  --direct N           sessions that ask Memcached themselves (2)\n"
+			"  --synchronous        COMMIT waits for the cache servers, and sessions that ask\n"
+			"                       Memcached themselves must see what it has done; not with\n"
+			"                       faults\n"
+			"  --no-local           with these: only the tables that are cached there only\n"
+			"  --redis-faults N, --memcached-faults N\n"
+			"                       one fault of it per so many seconds, 0: none (0)\n"
 			"  --progress SECONDS   between progress lines, 0: none (10)\n"
 			"  --show N             violations that are printed in full (20)\n"
-			"Drops and makes the schemas ck_local and ck_redis, and the server ck_redis.\n"
+			"Drops and makes the schemas ck_local, ck_redis and ck_memcached, and the servers\n"
+			"ck_redis and ck_memcached.\n"
 			"Exit status: 0 all reads were right, 1 violations, 2 the run could not be\n"
 			"finished.\n");
 }
@@ -114,8 +129,12 @@ parse_options(int argc, char **argv)
 		{"ddl", required_argument, NULL, 'd'},
 		{"survive", no_argument, NULL, 'v'},
 		{"redis", no_argument, NULL, 'R'},
+		{"memcached", optional_argument, NULL, 'M'},
+		{"direct", required_argument, NULL, 'D'},
+		{"synchronous", no_argument, NULL, 'y'},
 		{"no-local", no_argument, NULL, 'l'},
 		{"redis-faults", required_argument, NULL, 'f'},
+		{"memcached-faults", required_argument, NULL, 'F'},
 		{"progress", required_argument, NULL, 'P'},
 		{"show", required_argument, NULL, 'o'},
 		{"help", no_argument, NULL, 'h'},
@@ -163,6 +182,18 @@ parse_options(int argc, char **argv)
 			case 'R':
 				options.redis = true;
 				break;
+			case 'M':
+				options.memcached = optarg != NULL ? (int) number(optarg, 1, MAX_MEMCACHED) : 1;
+				break;
+			case 'D':
+				options.direct = (int) number(optarg, 0, 500);
+				break;
+			case 'F':
+				options.memcached_faults = (int) number(optarg, 0, 1000000);
+				break;
+			case 'y':
+				options.synchronous = true;
+				break;
 			case 'l':
 				options.without_local = true;
 				break;
@@ -184,7 +215,11 @@ parse_options(int argc, char **argv)
 		}
 	}
 	if (optind < argc ||
-		(!options.redis && (options.without_local || options.redis_faults > 0)))
+		(options.without_local && !options.redis && options.memcached == 0) ||
+		(options.synchronous &&
+		 (options.redis_faults > 0 || options.memcached_faults > 0)) ||
+		(options.redis_faults > 0 && !options.redis) ||
+		(options.memcached_faults > 0 && options.memcached == 0))
 	{
 		usage(stderr);
 		exit(2);
@@ -194,10 +229,19 @@ parse_options(int argc, char **argv)
 static void
 make_tables(void)
 {
+	const char *redis_first = !options.redis ? "ck_memcached" :
+		options.memcached > 0 ? "ck_redis,ck_memcached" : "ck_redis";
+	const char *memcached_first = options.redis ? "ck_memcached,ck_redis" : "ck_memcached";
+	bool		server = options.redis || options.memcached > 0;
+
 	if (options.redis)
-		tables[ntables++] = (Table) {.name = "ck_redis", .redis = true};
+		tables[ntables++] = (Table) {.name = "ck_redis", .servers = redis_first};
+	if (options.memcached > 0)
+		tables[ntables++] = (Table) {.name = "ck_memcached", .servers = memcached_first};
 	if (!options.without_local)
-		tables[ntables++] = (Table) {.name = "ck_local", .local = true, .redis = options.redis};
+		tables[ntables++] = (Table) {
+			.name = "ck_local", .local = true, .servers = server ? redis_first : ""
+		};
 }
 
 static void *
@@ -224,7 +268,10 @@ session_main(void *arg)
 static void
 make_sessions(void)
 {
-	nsessions = options.writers + options.readers + (options.ddl_ms > 0 ? ntables : 0);
+	int			nddl = options.ddl_ms > 0 ? ntables : 0;
+	int			ndirect = options.memcached > 0 && options.direct > 0 ? options.direct + 1 : 0;
+
+	nsessions = options.writers + options.readers + nddl + ndirect;
 	sessions = calloc((size_t) nsessions + 1, sizeof(Session));
 	if (sessions == NULL)
 		report_fatal("out of memory");
@@ -251,11 +298,22 @@ make_sessions(void)
 			s->work = reader_work;
 			s->table = (i - 1 - options.writers) % ntables;
 		}
-		else
+		else if (i <= options.writers + options.readers + nddl)
 		{
 			s->role = "ddl";
 			s->work = ddl_work;
 			s->table = i - 1 - options.writers - options.readers;
+		}
+		else if (i < nsessions)
+		{
+			s->role = "direct";
+			s->work = direct_work;
+			s->table = i % ntables;
+		}
+		else
+		{
+			s->role = "delivery";
+			s->work = delivery_work;
 		}
 	}
 }
@@ -280,9 +338,15 @@ take_hits(void)
 		return false;
 	sum->local += now.local >= last_hits.local ? now.local - last_hits.local : now.local;
 	sum->server += now.server >= last_hits.server ? now.server - last_hits.server : now.server;
+	for (Cache cache = 0; cache < CACHES; cache++)
+	{
+		int64_t		before = last_hits.answered[cache];
+
+		sum->answered[cache] += now.answered[cache] - (now.answered[cache] >= before ? before : 0);
+		summary.ready[cache] += now.ready[cache];
+	}
 	last_hits = now;
 	summary.looks++;
-	summary.ready += now.ready;
 	return true;
 }
 
@@ -297,9 +361,15 @@ compare_at_rest(void)
 
 	if (!take_hits() || !control_at_rest(control))
 		return false;
-	return !options.redis ||
-		(control_delivered(control) && control_at_rest(control) &&
-		 control_documents(control, &summary.documents) && control_print_sender(control));
+	if (!options.redis && options.memcached == 0)
+		return true;
+	if (!control_delivered(control) || !control_at_rest(control))
+		return false;
+	for (Cache cache = 0; cache < CACHES; cache++)
+		if (CACHE_USED(cache) &&
+			!control_documents(control, cache, &summary.documents[cache]))
+			return false;
+	return control_print_senders(control);
 }
 
 static void
@@ -357,11 +427,17 @@ main(int argc, char **argv)
 	options.seed &= INT64_MAX;
 	parse_options(argc, argv);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("seed %llu, %d writers, %d readers, %d keys, %d %% of commits asynchronous%s%s%s%s\n",
+	printf("seed %llu, %d writers, %d readers, %d keys, %d %% of commits asynchronous"
+		   "%s%s%s%s%s%s%s%s\n",
 		   (unsigned long long) options.seed, options.writers, options.readers,
 		   options.keys, options.async, options.ddl_ms > 0 ? ", DDL" : "",
-		   options.redis ? options.without_local ? ", Redis only" : ", Redis" : "",
+		   options.redis ? ", Redis" : "",
+		   options.memcached > 1 ? ", a ring of Memcached" :
+		   options.memcached > 0 ? ", Memcached" : "",
+		   options.without_local ? " only" : "",
+		   options.synchronous ? ", COMMIT waits for it" : "",
 		   options.redis_faults > 0 ? ", faults of Redis" : "",
+		   options.memcached_faults > 0 ? ", faults of Memcached" : "",
 		   options.survive ? ", outages" : "");
 
 	make_tables();
@@ -369,6 +445,8 @@ main(int argc, char **argv)
 	make_sessions();
 	if (options.redis)
 		redis_open();
+	if (options.memcached > 0)
+		memcached_open();
 	threads = calloc((size_t) nsessions, sizeof(pthread_t));
 	if (threads == NULL)
 		report_fatal("out of memory");
@@ -404,5 +482,7 @@ main(int argc, char **argv)
 	session_close(&sessions[0]);
 	if (options.redis)
 		redis_close(report_violations() > 0);
+	if (options.memcached > 0)
+		memcached_close(report_violations() > 0);
 	return report_violations() > 0 ? 1 : 0;
 }

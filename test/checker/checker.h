@@ -27,9 +27,40 @@ typedef struct Options
 	bool		survive;		/* wait for a server that goes away */
 	int			async;			/* percentage of asynchronous commits */
 	bool		redis;			/* cache in a Redis, too */
-	bool		without_local;	/* only there */
+	int			memcached;		/* and on so many hosts of Memcached, 0: not there */
+	int			direct;			/* sessions that ask Memcached themselves */
+	bool		synchronous;	/* COMMIT waits for the cache servers */
+	bool		without_local;	/* only on these servers */
 	int			redis_faults;	/* one fault of it per so many seconds, 0: none */
+	int			memcached_faults;	/* the same */
 } Options;
+
+/* The cache servers that a run can have. */
+typedef enum Cache
+{
+	CACHE_REDIS,
+	CACHE_MEMCACHED,
+	CACHES
+} Cache;
+
+typedef struct CacheNames
+{
+	const char *title;			/* for people */
+	const char *server;			/* for SQL */
+} CacheNames;
+
+extern const CacheNames caches[CACHES];
+
+#define CACHE_USED(cache) \
+	((cache) == CACHE_REDIS ? options.redis : options.memcached > 0)
+
+#define NAMESPACE	"ck"		/* on every cache server */
+
+/*
+ * Takes one document of a cache server; the name is given without the
+ * namespace, the hosts are numbered from 0.
+ */
+typedef void (*EachDocument) (void *arg, int host, const char *name, const char *document);
 
 /*
  * A table of registers.  Each has a schema of its own, so that one statement
@@ -40,10 +71,10 @@ typedef struct Table
 {
 	const char *name;			/* of its schema and of its entity */
 	bool		local;			/* cached in the server's shared memory */
-	bool		redis;			/* cached in Redis */
+	const char *servers;		/* cached there, too, the first one to be asked first */
 } Table;
 
-#define MAX_TABLES	2
+#define MAX_TABLES	3
 
 extern Table tables[MAX_TABLES];
 extern int	ntables;
@@ -55,6 +86,9 @@ extern int	ntables;
 typedef enum Counter
 {
 	COUNT_READS,				/* documents judged by the bounds */
+	COUNT_DIRECT,				/* documents that Memcached returned, asked by us */
+	COUNT_DIRECT_ASKED,			/* keys that it was asked for */
+	COUNT_DELIVERIES,			/* that direct reads were held to */
 	COUNT_OWN,					/* documents read back in the writer's own transaction */
 	COUNT_SNAPSHOT,				/* documents compared with a SELECT, REPEATABLE READ */
 	COUNT_COMMITTED,			/* transactions */

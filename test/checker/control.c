@@ -8,6 +8,7 @@
 
 #include "control.h"
 #include "history.h"
+#include "memcached.h"
 #include "redis.h"
 #include "report.h"
 #include "work.h"
@@ -51,7 +52,7 @@ control_attach_sql(int table, char *buffer, size_t size)
 {
 	snprintf(buffer, size, "SELECT cachekit.attach('ck_register', name => '%s', servers => '{%s}', "
 			 "local => %s, negative_ttl => '1 hour')", tables[table].name,
-			 tables[table].redis ? "ck_redis" : "", tables[table].local ? "true" : "false");
+			 tables[table].servers, tables[table].local ? "true" : "false");
 }
 
 static bool
@@ -60,6 +61,24 @@ attach(Session *c, int table)
 	char		sql[240];
 
 	control_attach_sql(table, sql, sizeof(sql));
+	return command(c, sql);
+}
+
+/*
+ * Everything that is altered later is set, so that it can be.
+ */
+static bool
+make_server(Session *c, Cache cache)
+{
+	char		sql[1600];
+
+	snprintf(sql, sizeof(sql), "CREATE SERVER %s FOREIGN DATA WRAPPER cachekit OPTIONS "
+			 "(kind '%s', %s '%s', namespace '" NAMESPACE "', command_timeout '300ms', "
+			 "breaker_reset '200ms', connections '2', max_inflight '1000', "
+			 "max_lifetime '30min', idle_timeout '10min')", caches[cache].server,
+			 cache == CACHE_REDIS ? "redis" : "memcached",
+			 cache == CACHE_REDIS ? "host" : "hosts",
+			 cache == CACHE_REDIS ? redis_socket() : memcached_list());
 	return command(c, sql);
 }
 
@@ -111,7 +130,6 @@ make_table(Session *c, int table)
 bool
 control_setup(Session *c)
 {
-	char		sql[400];
 	PGresult   *res;
 
 	res = query(c, "SELECT 1 FROM pg_namespace WHERE nspname = 'cachekit'");
@@ -121,21 +139,16 @@ control_setup(Session *c)
 		return false;
 	PQclear(res);
 
-	if (!command(c, "DROP SCHEMA IF EXISTS ck_local, ck_redis CASCADE") ||
-		!command(c, "DROP SERVER IF EXISTS ck_redis CASCADE"))
+	if (!command(c, "DROP SCHEMA IF EXISTS ck_local, ck_redis, ck_memcached CASCADE") ||
+		!command(c, "DROP SERVER IF EXISTS ck_redis, ck_memcached CASCADE"))
 		return false;
-	if (options.redis)
-	{
-		snprintf(sql, sizeof(sql), "CREATE SERVER ck_redis FOREIGN DATA WRAPPER cachekit OPTIONS "
-				 "(kind 'redis', host '%s', namespace '" REDIS_NAMESPACE "', "
-				 "command_timeout '300ms', breaker_reset '200ms')", redis_socket());
-		if (!command(c, sql))
+	for (Cache cache = 0; cache < CACHES; cache++)
+		if (CACHE_USED(cache) && !make_server(c, cache))
 			return false;
-	}
 	for (int t = 0; t < ntables; t++)
 		if (!make_table(c, t))
 			return false;
-	if (options.redis && !control_delivered(c))
+	if (!control_delivered(c))
 		return false;
 	if (report_violations() > 0)
 		report_fatal("the cache server cannot be used; see cachekit.health()");
@@ -246,16 +259,20 @@ bool
 control_delivered(Session *c)
 {
 	int64_t		give_up = now_ns() + DELIVERY_SECONDS * INT64_C(1000000000);
-	bool		delivered = false;
+	bool		delivered = !options.redis && options.memcached == 0;
+	char		sql[120];
+
+	snprintf(sql, sizeof(sql), "SELECT count(*) = %d FROM cachekit.stat_servers "
+			 "WHERE name IN ('ck_redis', 'ck_memcached') AND state = 'ready'",
+			 options.redis + (options.memcached > 0));
 
 	while (!delivered && now_ns() < give_up)
 	{
-		PGresult   *res = query(c, "SELECT state = 'ready' FROM cachekit.stat_servers "
-								"WHERE name = 'ck_redis'");
+		PGresult   *res = query(c, sql);
 
 		if (res == NULL)
 			return false;
-		if (PQntuples(res) == 1 && strcmp(PQgetvalue(res, 0, 0), "t") == 0)
+		if (strcmp(PQgetvalue(res, 0, 0), "t") == 0)
 		{
 			PQclear(res);
 			res = query(c, "SELECT cachekit.wait_for_delivery('1 s')");
@@ -268,21 +285,24 @@ control_delivered(Session *c)
 		PQclear(res);
 	}
 	if (!delivered)
-		report_violation("delivery", "not all that was committed had reached Redis after %d s",
+		report_violation("delivery", "not all that was committed had arrived after %d s",
 						 DELIVERY_SECONDS);
 	return true;
 }
 
 typedef struct Comparison
 {
+	Cache		cache;
 	PGresult   *rows[MAX_TABLES];	/* (key, document), every key */
+	int		   *hosts[MAX_TABLES];	/* that have them, from 1; 0: none so far */
 	uint64_t	compared;
 } Comparison;
 
 static void
-compare_document(void *arg, const char *name, const char *document)
+compare_document(void *arg, int host, const char *name, const char *document)
 {
 	Comparison *comparison = arg;
+	const char *title = caches[comparison->cache].title;
 
 	comparison->compared++;
 	for (int t = 0; t < ntables; t++)
@@ -298,17 +318,21 @@ compare_document(void *arg, const char *name, const char *document)
 			strcmp(PQgetvalue(rows, row, 0), name + length + 1) != 0)
 			break;				/* nobody ever committed such a key */
 		if (PQgetisnull(rows, row, 1) || strcmp(PQgetvalue(rows, row, 1), document) != 0)
-			report_violation("document", "key %s in Redis: %s, the table: %s", name, document,
+			report_violation("document", "key %s in %s: %s, the table: %s", name, title, document,
 							 PQgetisnull(rows, row, 1) ? "no row" : PQgetvalue(rows, row, 1));
+		if (comparison->hosts[t][row] != 0)
+			report_violation("document", "key %s is on hosts %d and %d of %s", name,
+							 comparison->hosts[t][row] - 1, host, title);
+		comparison->hosts[t][row] = host + 1;
 		return;
 	}
-	report_violation("document", "key %s should not be in Redis: %s", name, document);
+	report_violation("document", "key %s should not be in %s: %s", name, title, document);
 }
 
 bool
-control_documents(Session *c, uint64_t *compared)
+control_documents(Session *c, Cache cache, uint64_t *compared)
 {
-	Comparison	comparison = {.compared = 0};
+	Comparison	comparison = {.cache = cache};
 
 	for (int t = 0; t < ntables; t++)
 	{
@@ -321,10 +345,19 @@ control_documents(Session *c, uint64_t *compared)
 			comparison.rows[t] = query(c, sql);
 		if (comparison.rows[t] == NULL)
 			return false;
+		comparison.hosts[t] = calloc((size_t) options.keys, sizeof(int));
+		if (comparison.hosts[t] == NULL)
+			report_fatal("out of memory");
 	}
-	redis_documents(compare_document, &comparison);
+	if (cache == CACHE_REDIS)
+		redis_documents(compare_document, &comparison);
+	else
+		memcached_documents(compare_document, &comparison);
 	for (int t = 0; t < ntables; t++)
+	{
 		PQclear(comparison.rows[t]);
+		free(comparison.hosts[t]);
+	}
 	*compared = comparison.compared;
 	return true;
 }
@@ -333,31 +366,45 @@ bool
 control_hits(Session *c, Hits *hits)
 {
 	PGresult   *res = query(c, "SELECT sum(local_hits + negative_hits)::bigint, "
-							"sum(server_hits)::bigint, EXISTS (SELECT FROM cachekit.stat_servers "
-							"WHERE name = 'ck_redis' AND state = 'ready') "
-							"FROM cachekit.stat_entities WHERE name IN ('ck_local', 'ck_redis')");
+							"sum(server_hits)::bigint FROM cachekit.stat_entities "
+							"WHERE name IN ('ck_local', 'ck_redis', 'ck_memcached')");
 
+	memset(hits, 0, sizeof(*hits));
 	if (res == NULL)
 		return false;
 	hits->local = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
 	hits->server = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
-	hits->ready = strcmp(PQgetvalue(res, 0, 2), "t") == 0;
+	PQclear(res);
+	res = query(c, "SELECT name, read_hits, state = 'ready' FROM cachekit.stat_servers");
+	if (res == NULL)
+		return false;
+	for (int i = 0; i < PQntuples(res); i++)
+		for (Cache cache = 0; cache < CACHES; cache++)
+			if (strcmp(PQgetvalue(res, i, 0), caches[cache].server) == 0)
+			{
+				hits->answered[cache] = strtoll(PQgetvalue(res, i, 1), NULL, 10);
+				hits->ready[cache] = strcmp(PQgetvalue(res, i, 2), "t") == 0;
+			}
 	PQclear(res);
 	return true;
 }
 
 bool
-control_print_sender(Session *c)
+control_print_senders(Session *c)
 {
 	PGresult   *res = query(c, "SELECT format('%s, %s reconnects, %s resumes, %s flushes, %s fills, "
 							"%s fills dropped, last error: %s', state, reconnects, resumes, flushes, "
-							"fills_sent, fills_dropped, coalesce(last_error, 'none')) "
-							"FROM cachekit.stat_servers WHERE name = 'ck_redis'");
+							"fills_sent, fills_dropped, coalesce(last_error, 'none')), name, host "
+							"FROM cachekit.stat_hosts WHERE name IN ('ck_redis', 'ck_memcached') "
+							"ORDER BY name DESC, host");
 
 	if (res == NULL)
 		return false;
-	if (PQntuples(res) == 1)
-		printf("sender: %s\n", PQgetvalue(res, 0, 0));
+	for (int i = 0; i < PQntuples(res); i++)
+		if (strcmp(PQgetvalue(res, i, 1), caches[CACHE_REDIS].server) == 0)
+			printf("sender: %s\n", PQgetvalue(res, i, 0));
+		else
+			printf("sender to %s: %s\n", PQgetvalue(res, i, 2), PQgetvalue(res, i, 0));
 	PQclear(res);
 	return true;
 }

@@ -25,16 +25,16 @@ extern bool control_truth(Session *c);
 /* with nobody else at work: every document equals its row, fetched twice */
 extern bool control_at_rest(Session *c);
 
-/* until Redis has got all that was committed; else that is a violation */
+/* until the cache servers have got all that was committed; else that is a violation */
 extern bool control_delivered(Session *c);
 
-/* with nobody else at work: every document in Redis equals its row */
-extern bool control_documents(Session *c, uint64_t *compared);
+/* with nobody else at work: every document on a cache server equals its row */
+extern bool control_documents(Session *c, Cache cache, uint64_t *compared);
 
-/* reads that a cache has answered, since the server started; the state of Redis */
+/* reads that a cache has answered, since the server started; the state of the cache servers */
 extern bool control_hits(Session *c, Hits *hits);
 
-/* a line about the sender */
-extern bool control_print_sender(Session *c);
+/* a line about each sender */
+extern bool control_print_senders(Session *c);
 
 #endif							/* CONTROL_H */

@@ -129,9 +129,14 @@ ddl_work(Session *s)
 {
 	static int	made[MAX_TABLES];
 	int		   *shapes = &made[s->table];	/* nobody else changes this table */
+	uint32_t	step;
 
 	pause_ms(options.ddl_ms / 2 + (int) (session_random(s) % (uint32_t) options.ddl_ms));
-	switch (session_random(s) % 10)
+	step = session_random(s) % 10;
+	/* what nobody captures, no COMMIT can wait for */
+	if (options.synchronous && step >= 4 && step <= 6)
+		step = 0;
+	switch (step)
 	{
 		case 0:
 		case 1:

@@ -1,6 +1,6 @@
 /*
  * faults.c
- *		What happens to the private Redis, and to its sender, under the load.
+ *		What happens to the cache servers, and to their senders, under the load.
  *
  * Done by the main thread between two looks at the load, so never two at a
  * time.  Each fault is printed with the time, by which a violation can be laid
@@ -10,115 +10,105 @@
 #include <stdio.h>
 
 #include "faults.h"
-#include "redis.h"
+#include "report.h"
 #include "work.h"
 
-#define FREEZE_MS		1500	/* several times the sender's command_timeout */
-
-typedef enum Fault
-{
-	FAULT_EMPTY,
-	FAULT_FREEZE,
-	FAULT_FLUSHALL,
-	FAULT_SWAPDB,
-	FAULT_COPY,
-	FAULT_OLD,
-	FAULT_CLIENTS,
-	FAULT_SENDER,
-	FAULTS
-} Fault;
-
-static const char *const names[FAULTS] = {
-	[FAULT_EMPTY] = "killed, started empty",
-	[FAULT_FREEZE] = "frozen",
-	[FAULT_FLUSHALL] = "FLUSHALL",
-	[FAULT_SWAPDB] = "SWAPDB, and back",
-	[FAULT_COPY] = "a copy put away",	/* no fault, but what the next one needs */
-	[FAULT_OLD] = "killed, started old",
-	[FAULT_CLIENTS] = "connections cut",
-	[FAULT_SENDER] = "sender terminated",
+static const FaultSet *const sets[CACHES] = {
+	[CACHE_REDIS] = &redis_faults,
+	[CACHE_MEMCACHED] = &memcached_faults,
 };
 
-static uint64_t counts[FAULTS];
-static int64_t due;				/* 0: not chosen yet */
+static uint64_t counts[CACHES][MAX_FAULTS];
+static int64_t due[CACHES];		/* 0: not chosen yet */
+
+static int64_t
+interval(Cache cache)
+{
+	return (cache == CACHE_REDIS ? options.redis_faults : options.memcached_faults) *
+		INT64_C(1000000000);
+}
+
+/* The cache server whose turn is next; CACHES if there is to be none. */
+static Cache
+next_cache(void)
+{
+	Cache		next = CACHES;
+
+	for (Cache cache = 0; cache < CACHES; cache++)
+	{
+		if (interval(cache) == 0)
+			continue;
+		if (due[cache] == 0)
+			due[cache] = now_ns() + interval(cache);
+		if (next == CACHES || due[cache] < due[next])
+			next = cache;
+	}
+	return next;
+}
 
 int64_t
 faults_due(void)
 {
-	if (options.redis_faults == 0)
-		return INT64_MAX;
-	if (due == 0)
-		due = now_ns() + options.redis_faults * INT64_C(1000000000);
-	return due;
-}
+	Cache		next = next_cache();
 
-/* Stays dead for a moment, which may be shorter than a pause of the sender's. */
-static void
-restart(Session *control, bool with_copy)
-{
-	redis_kill();
-	pause_ms((int) (session_random(control) % 1000));
-	redis_start(with_copy);
+	return next == CACHES ? INT64_MAX : due[next];
 }
 
 void
 faults_do(Session *control)
 {
-	Fault		fault = (Fault) (session_random(control) % FAULTS);
+	Cache		cache = next_cache();
 	int64_t		begin = now_ns();
-	int64_t		interval = options.redis_faults * INT64_C(1000000000);
+	int			fault = sets[cache]->cause(control);
 
-	if (fault == FAULT_OLD && !redis_has_copy())
-		fault = FAULT_COPY;
-	switch (fault)
-	{
-		case FAULT_EMPTY:
-			restart(control, false);
-			break;
-		case FAULT_FREEZE:
-			redis_freeze();
-			pause_ms(FREEZE_MS);
-			redis_thaw();
-			break;
-		case FAULT_FLUSHALL:
-			redis_do("FLUSHALL");
-			break;
-		case FAULT_SWAPDB:
-			redis_do("SWAPDB 0 1");
-			pause_ms((int) (session_random(control) % 2000));
-			redis_do("SWAPDB 0 1");
-			break;
-		case FAULT_COPY:
-			redis_copy();
-			break;
-		case FAULT_OLD:
-			restart(control, true);
-			break;
-		case FAULT_CLIENTS:
-			redis_do("CLIENT KILL TYPE normal");
-			break;
-		case FAULT_SENDER:
-			/* a lost connection is noticed by the next statement */
-			(void) session_do(control, "SELECT pg_terminate_backend(pid) "
-							  "FROM cachekit.server_states() WHERE pid > 0");
-			break;
-		case FAULTS:
-			break;
-	}
-	counts[fault]++;
-	printf("fault: %s, from %.3f ms to %.3f ms\n", names[fault], MS(begin), MS(now_ns()));
+	counts[cache][fault]++;
+	printf("fault: %s%s, from %.3f ms to %.3f ms\n", cache == CACHE_REDIS ? "" : "Memcached, ",
+		   sets[cache]->names[fault], MS(begin), MS(now_ns()));
 	/* between half and one and a half of the interval */
-	due = now_ns() + interval / 2 + (int64_t) (session_random(control) % 1001) * (interval / 1000);
+	due[cache] = now_ns() + interval(cache) / 2 +
+		(int64_t) (session_random(control) % 1001) * (interval(cache) / 1000);
 }
 
 void
-faults_report(void)
+faults_report(Cache cache)
 {
 	uint64_t	sum = 0;
 
-	for (int i = 0; i < FAULTS; i++)
-		sum += counts[i];
-	printf("faults of Redis        %12" PRIu64 "\n", sum);
-	for (int i = 0; i < FAULTS && sum > 0; i++)
-		printf("  %-20s %12" PRIu64 "\n", names[i], counts[i]);
+	for (int i = 0; i < MAX_FAULTS; i++)
+		sum += counts[cache][i];
+	printf("faults of %-12s %12" PRIu64 "\n", caches[cache].title, sum);
+	for (int i = 0; sets[cache]->names[i] != NULL && sum > 0; i++)
+		printf("  %-20s %12" PRIu64 "\n", sets[cache]->names[i], counts[cache][i]);
+}
+
+/* ---------- faults that all kinds can have ---------- */
+
+/* A lost connection of the control session's is noticed by the next statement. */
+void
+faults_terminate(Session *control, Cache cache)
+{
+	char		sql[240];
+
+	snprintf(sql, sizeof(sql), "SELECT pg_terminate_backend(t.pid) FROM cachekit.server_states() t "
+			 "JOIN pg_foreign_server s ON s.oid = t.serverid WHERE s.srvname = '%s' AND t.pid > 0",
+			 caches[cache].server);
+	(void) session_do(control, sql);
+}
+
+/* Another pool of connections; what it was is not put back. */
+void
+faults_alter(Session *control, Cache cache)
+{
+	static const char *const changes[] = {
+		"connections '1'", "connections '2'", "connections '8'",
+		"max_lifetime '30ms'", "max_lifetime '1s'", "max_lifetime '30min'",
+		"idle_timeout '20ms'", "idle_timeout '1s'", "idle_timeout '10min'",
+		"max_inflight '1'", "max_inflight '10'", "max_inflight '1000'"
+	};
+	char		sql[120];
+
+	snprintf(sql, sizeof(sql), "ALTER SERVER %s OPTIONS (SET %s)", caches[cache].server,
+			 changes[session_random(control) % (sizeof(changes) / sizeof(changes[0]))]);
+	if (!session_do(control, sql) && control->failure == FAILED_ERROR)
+		report_fatal("\"%s\" failed: %s", sql, control->message);
 }

@@ -45,6 +45,9 @@ typedef struct Key
 	int64_t		committed_at;
 	Version		returned;		/* newest version that a read has returned */
 	int64_t		returned_at;
+	Version		leaving;		/* "committed" when the last delivery began */
+	Version		delivered;		/* newest version that all caches have heard of */
+	int64_t		delivered_at;
 	Version		truth;			/* version in the table after an outage */
 	WriteId		newest_absence; /* its deletions, newest first */
 } Key;
@@ -62,6 +65,7 @@ static struct
 	uint64_t	window;			/* odd: fetch() may refuse to work */
 	atomic_int	hot_key;		/* the key that was last in a COMMIT */
 }			states[MAX_TABLES];
+static uint64_t life;			/* outages so far */
 static int	gone_back;			/* keys, over all outages, that lost a commit */
 
 static Write *
@@ -209,6 +213,7 @@ history_bound(int key, Bound *bound)
 
 	pthread_mutex_lock(&mutex);
 	bound->key = key;
+	bound->delivered = false;
 	bound->committed = k->committed;
 	bound->committed_at = k->committed_at;
 	bound->returned = k->returned;
@@ -216,6 +221,54 @@ history_bound(int key, Bound *bound)
 	bound->shape = states[TABLE_OF(key)].shape_known;
 	bound->window = states[TABLE_OF(key)].window;
 	bound->sent_at = now_ns();
+	pthread_mutex_unlock(&mutex);
+}
+
+/*
+ * The same for a read that goes to a cache server by itself.  What was
+ * committed is delivered when COMMIT waits for that.
+ */
+void
+history_bound_delivered(int key, Bound *bound)
+{
+	Key		   *k = &keys[key];
+
+	pthread_mutex_lock(&mutex);
+	*bound = (Bound) {
+		.key = key, .delivered = !options.synchronous,
+		.committed = options.synchronous ? k->committed : k->delivered,
+		.committed_at = options.synchronous ? k->committed_at : k->delivered_at
+	};
+	bound->sent_at = now_ns();
+	pthread_mutex_unlock(&mutex);
+}
+
+uint64_t
+history_delivery_begins(void)
+{
+	uint64_t	result;
+
+	pthread_mutex_lock(&mutex);
+	for (int key = 1; key <= ntables * options.keys; key++)
+		keys[key].leaving = keys[key].committed;
+	result = life;
+	pthread_mutex_unlock(&mutex);
+	return result;
+}
+
+void
+history_delivered(uint64_t begun_in)
+{
+	int64_t		now;
+
+	pthread_mutex_lock(&mutex);
+	now = now_ns();
+	for (int key = 1; key <= ntables * options.keys && begun_in == life; key++)
+		if (keys[key].leaving > keys[key].delivered)
+		{
+			keys[key].delivered = keys[key].leaving;
+			keys[key].delivered_at = now;
+		}
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -239,7 +292,8 @@ describe_bound(const Bound *b, bool by_commit, char *buffer, size_t size)
 			 (long long) VERSION_COUNT(v), VERSION_WRITE(v),
 			 VERSION_WRITE(v) != 0 && write_of(VERSION_WRITE(v))->absent ?
 			 " (a deletion)" : "",
-			 by_commit ? "was committed" : "had been returned by another read",
+			 !by_commit ? "had been returned by another read" :
+			 b->delivered ? "had been delivered" : "was committed",
 			 MS(by_commit ? b->committed_at : b->returned_at));
 	return buffer;
 }
@@ -484,6 +538,7 @@ history_truth(int key, Version version, bool absent)
 	k->truth = version;
 	k->committed = k->returned = version;
 	k->committed_at = k->returned_at = now_ns();
+	k->delivered = 0;			/* it may have been lost */
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -496,6 +551,7 @@ void
 history_truth_end(void)
 {
 	pthread_mutex_lock(&mutex);
+	life++;
 	for (WriteId id = 1; id <= nwrites; id++)
 	{
 		Write	   *w = write_of(id);

@@ -48,6 +48,8 @@ typedef struct Bound
 	int64_t		committed_at;
 	Version		returned;		/* newest version that a read has returned */
 	int64_t		returned_at;
+	bool		delivered;		/* a direct read: "committed" has also been
+								 * delivered, "returned" is not set */
 	int			shape;			/* newest known shape of the table */
 	uint64_t	window;			/* of the table, see history_window_moves */
 } Bound;
@@ -71,9 +73,18 @@ extern void history_dead(WriteId id);
 
 /* reads */
 extern void history_bound(int key, Bound *bound);
+extern void history_bound_delivered(int key, Bound *bound);
 extern bool history_judge(const Bound *bound, const Seen *seen, ReadRule rule,
 						  const char *how, int session);
 extern int	history_hot_key(int table);
+
+/*
+ * Deliveries: what was committed when one begins has arrived on all cache
+ * servers when it is entered, unless it began before an outage.  One session
+ * only may call these two.
+ */
+extern uint64_t history_delivery_begins(void);
+extern void history_delivered(uint64_t life);
 
 /* the shape of a table's documents: odd numbers have a column, even ones none */
 extern int	history_shape_next(int table);

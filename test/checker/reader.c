@@ -16,7 +16,7 @@
 #define MAX_MANY		20
 #define HOT_PERCENT		40
 
-static int
+int
 key_to_read(Session *s)
 {
 	return session_chance(s, HOT_PERCENT) ? history_hot_key(s->table) : some_key(s);

@@ -10,21 +10,17 @@
  *		copy.rdb		a dump that was put away
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "process.h"
 #include "redis.h"
 #include "report.h"
-
-#define ANSWER_SECONDS	10		/* the longest wait for a start or a command */
 
 static char folder[200];
 static char files[4][220];		/* paths of the four files */
@@ -88,24 +84,12 @@ redis_do(const char *line)
 	freeReplyObject(command(argc, argv));
 }
 
-static void
-exec_redis(void)
-{
-	int			null = open("/dev/null", O_RDWR);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	dup2(null, STDIN_FILENO);
-	dup2(null, STDOUT_FILENO);
-	dup2(null, STDERR_FILENO);
-	execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", files[FILE_SOCKET],
-		   "--dir", folder, "--logfile", files[FILE_LOG], "--save", "", "--appendonly", "no",
-		   "--databases", "2", "--daemonize", "no", (char *) NULL);
-	_exit(127);
-}
-
 void
 redis_start(bool with_copy)
 {
+	const char *const words[] = {"redis-server", "--port", "0",
+		"--unixsocket", files[FILE_SOCKET], "--dir", folder, "--save", "", "--appendonly", "no",
+	"--databases", "2", "--daemonize", "no", NULL};
 	const char *ping[] = {"PING"};
 	int64_t		give_up = now_ns() + ANSWER_SECONDS * INT64_C(1000000000);
 	redisReply *reply;
@@ -114,14 +98,10 @@ redis_start(bool with_copy)
 		report_fatal("could not remove %s: %s", files[FILE_DUMP], strerror(errno));
 	if (with_copy && link(files[FILE_COPY], files[FILE_DUMP]) != 0)
 		report_fatal("could not put back %s: %s", files[FILE_COPY], strerror(errno));
-	redis_pid = fork();
-	if (redis_pid < 0)
-		report_fatal("could not fork: %s", strerror(errno));
-	if (redis_pid == 0)
-		exec_redis();
+	redis_pid = process_start(words, files[FILE_LOG]);
 	while ((reply = try_command(1, ping)) == NULL)
 	{
-		if (waitpid(redis_pid, NULL, WNOHANG) == redis_pid || now_ns() > give_up)
+		if (process_ended(redis_pid) || now_ns() > give_up)
 			report_fatal("could not start redis-server; see %s", files[FILE_LOG]);
 		nanosleep(&(struct timespec) {.tv_nsec = 5000000}, NULL);
 	}
@@ -131,11 +111,7 @@ redis_start(bool with_copy)
 void
 redis_open(void)
 {
-	const char *parent = getenv("TMPDIR");
-
-	snprintf(folder, sizeof(folder), "%s/checker.XXXXXX", parent != NULL ? parent : "/tmp");
-	if (mkdtemp(folder) == NULL)
-		report_fatal("could not make the folder %s: %s", folder, strerror(errno));
+	process_folder(folder, sizeof(folder));
 	for (int i = 0; i < 4; i++)
 		snprintf(files[i], sizeof(files[i]), "%s/%s", folder, names[i]);
 	redis_start(false);
@@ -144,8 +120,7 @@ redis_open(void)
 void
 redis_kill(void)
 {
-	if (kill(redis_pid, SIGKILL) != 0 || waitpid(redis_pid, NULL, 0) != redis_pid)
-		report_fatal("could not kill redis-server: %s", strerror(errno));
+	process_kill(redis_pid);
 	redis_pid = 0;
 }
 
@@ -163,15 +138,13 @@ redis_close(bool keep)
 void
 redis_freeze(void)
 {
-	if (kill(redis_pid, SIGSTOP) != 0)
-		report_fatal("could not stop redis-server: %s", strerror(errno));
+	process_signal(redis_pid, SIGSTOP);
 }
 
 void
 redis_thaw(void)
 {
-	if (kill(redis_pid, SIGCONT) != 0)
-		report_fatal("could not continue redis-server: %s", strerror(errno));
+	process_signal(redis_pid, SIGCONT);
 }
 
 /* SAVE replaces the dump, so that a copy that was put back is not changed. */
@@ -190,11 +163,11 @@ redis_has_copy(void)
 }
 
 void
-redis_documents(void (*each) (void *arg, const char *name, const char *document), void *arg)
+redis_documents(EachDocument each, void *arg)
 {
-	static const char prefix[] = REDIS_NAMESPACE ":";
-	static const char own[] = REDIS_NAMESPACE ":cachekit";
-	const char *keys[] = {"KEYS", REDIS_NAMESPACE ":*"};
+	static const char prefix[] = NAMESPACE ":";
+	static const char own[] = NAMESPACE ":cachekit";
+	const char *keys[] = {"KEYS", NAMESPACE ":*"};
 	redisReply *found = command(2, keys);
 
 	for (size_t i = 0; i < found->elements; i++)
@@ -206,7 +179,7 @@ redis_documents(void (*each) (void *arg, const char *name, const char *document)
 			continue;
 		document = command(2, get);
 		if (document->type == REDIS_REPLY_STRING)	/* else it has expired meanwhile */
-			each(arg, get[1] + strlen(prefix), document->str);
+			each(arg, 0, get[1] + strlen(prefix), document->str);
 		freeReplyObject(document);
 	}
 	freeReplyObject(found);

@@ -11,8 +11,6 @@
 
 #include "checker.h"
 
-#define REDIS_NAMESPACE	"ck"
-
 /* makes a folder below $TMPDIR and starts Redis there, on a socket */
 extern void redis_open(void);
 extern const char *redis_socket(void);
@@ -34,9 +32,8 @@ extern void redis_do(const char *command);
 
 /*
  * Every key of our namespace that holds a document, without those that are
- * cachekit's own.  The name is given without the namespace.
+ * cachekit's own.
  */
-extern void redis_documents(void (*each) (void *arg, const char *name, const char *document),
-							void *arg);
+extern void redis_documents(EachDocument each, void *arg);
 
 #endif							/* REDIS_H */

@@ -88,22 +88,35 @@ report_progress(const uint64_t *totals, double seconds)
 	fflush(stdout);
 }
 
-/* The lines about Redis; a run in which it hardly ever answered proves little. */
+/*
+ * The lines about a cache server; a run in which it hardly ever answered
+ * proves little.  Of two servers the second one is asked only when the first
+ * cannot answer.
+ */
 static void
-report_redis(const uint64_t *totals, const Summary *summary)
+report_cache(Cache cache, const uint64_t *totals, const Summary *summary)
 {
+	const char *title = caches[cache].title;
+	int64_t		answered = summary->hits.answered[cache];
 	double		percent = totals[COUNT_READS] == 0 ? 0 :
-		(double) summary->hits.server * 100 / (double) totals[COUNT_READS];
+		(double) answered * 100 / (double) totals[COUNT_READS];
+	int			pad = (int) strlen(title);
 
-	printf("answered by Redis      %12" PRId64 "  (%.1f %% of the reads by the bounds)\n",
-		   summary->hits.server, percent);
-	printf("Redis ready            %12d  (of %d looks)\n", summary->ready, summary->looks);
-	printf("documents in Redis     %12" PRIu64 "  (each compared with its row at the end)\n",
-		   summary->documents);
-	faults_report();
-	if (options.redis_faults == 0 && percent < LEAST_PERCENT)
-		printf("FINDING: Redis answered fewer than %d %% of the reads, without any fault\n",
-			   LEAST_PERCENT);
+	printf("answered by %s%*s %12" PRId64 "  (%.1f %% of the reads by the bounds)\n",
+		   title, 10 - pad, "", answered, percent);
+	printf("%s ready%*s %12d  (of %d looks)\n", title, 16 - pad, "", summary->ready[cache],
+		   summary->looks);
+	printf("documents in %s%*s %12" PRIu64 "  (each compared with its row at the end)\n",
+		   title, 9 - pad, "", summary->documents[cache]);
+	if (cache == CACHE_MEMCACHED)
+		printf("read from Memcached    %12" PRIu64 "  (of %" PRIu64 " keys that it was asked "
+			   "for directly; held to %" PRIu64 " %s)\n", totals[COUNT_DIRECT],
+			   totals[COUNT_DIRECT_ASKED], options.synchronous ? totals[COUNT_COMMITTED] :
+			   totals[COUNT_DELIVERIES], options.synchronous ? "COMMITs" : "deliveries");
+	faults_report(cache);
+	if (options.redis_faults == 0 && options.memcached_faults == 0 && percent < LEAST_PERCENT)
+		printf("FINDING: %s answered fewer than %d %% of the reads, without any fault\n",
+			   title, LEAST_PERCENT);
 }
 
 void
@@ -120,8 +133,9 @@ report_end(const uint64_t *totals, const Summary *summary)
 	printf("served from the cache  %12" PRId64 "%s\n",
 		   summary->hits.local + summary->hits.server,
 		   summary->outages > 0 ? "  (at least: the server forgets in an outage)" : "");
-	if (options.redis)
-		report_redis(totals, summary);
+	for (Cache cache = 0; cache < CACHES; cache++)
+		if (CACHE_USED(cache))
+			report_cache(cache, totals, summary);
 	printf("transactions committed %12" PRIu64 "  (%" PRIu64 " row versions)\n",
 		   totals[COUNT_COMMITTED], totals[COUNT_VERSIONS]);
 	printf("  rolled back          %12" PRIu64 "\n", totals[COUNT_ROLLED_BACK]);

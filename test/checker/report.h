@@ -23,8 +23,9 @@ extern void report_fatal(const char *format,...)
 typedef struct Hits
 {
 	int64_t		local;			/* the server's shared memory */
-	int64_t		server;			/* Redis */
-	bool		ready;			/* is Redis in use now? */
+	int64_t		server;			/* any cache server */
+	int64_t		answered[CACHES];	/* as their senders count */
+	bool		ready[CACHES];	/* is it in use now? */
 } Hits;
 
 /* what report_end says, besides what the sessions count */
@@ -34,9 +35,9 @@ typedef struct Summary
 	int			outages;
 	int			gone_back;		/* keys that lost a commit in an outage */
 	Hits		hits;
-	int			looks;			/* at the state of Redis */
-	int			ready;			/* of them, those that found it ready */
-	uint64_t	documents;		/* in Redis, compared with their rows */
+	int			looks;			/* at the state of the cache servers */
+	int			ready[CACHES];	/* of them, those that found it ready */
+	uint64_t	documents[CACHES];	/* there, compared with their rows */
 } Summary;
 
 extern void report_progress(const uint64_t *totals, double seconds);

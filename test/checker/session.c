@@ -101,13 +101,14 @@ ignore_notice(void *arg, const PGresult *res)
 bool
 session_open(Session *s)
 {
-	char		settings[80];
+	char		settings[200];
 	const char *keys[] = {"dbname", "application_name", "options", "client_encoding", NULL};
 	const char *values[] = {options.conninfo, APPLICATION_NAME, settings, "UTF8", NULL};
 
 	s->async = options.async == 100;
-	snprintf(settings, sizeof(settings), "-c search_path=%s -c synchronous_commit=%s",
-			 tables[s->table].name, s->async ? "off" : "on");
+	snprintf(settings, sizeof(settings), "-c search_path=%s -c synchronous_commit=%s%s",
+			 tables[s->table].name, s->async ? "off" : "on", !options.synchronous ? "" :
+			 " -c cachekit.synchronous_invalidation=on -c cachekit.synchronous_timeout=30s");
 	s->conn = PQconnectdbParams(keys, values, 1);
 	if (PQstatus(s->conn) != CONNECTION_OK)
 	{

@@ -1,6 +1,6 @@
 /*
  * work.h
- *		What the three kinds of sessions do: one call is one round of work.
+ *		What each kind of session does: one call is one round of work.
  *
  * A round ends with no transaction open, or with the connection lost.
  */
@@ -13,6 +13,8 @@
 extern void writer_work(Session *s);
 extern void reader_work(Session *s);
 extern void ddl_work(Session *s);
+extern void direct_work(Session *s);
+extern void delivery_work(Session *s);
 
 /* a strict read of one key, judged */
 extern void reader_fetch(Session *s, int key, Statement st, ReadRule rule, const char *how);
@@ -22,6 +24,9 @@ extern void reader_failed(Session *s, const Bound *bound, const char *how);
 
 /* a key: some are asked for more often than others */
 extern int	some_key(Session *s);
+
+/* the same, or the key that was in a COMMIT last */
+extern int	key_to_read(Session *s);
 
 /* ends when "ms" have passed, or the load ends, or an outage is noticed */
 extern void pause_ms(int ms);

@@ -73,6 +73,10 @@ sub kept { return $_[0]->command('kept'); }
 sub cut { return $_[0]->command('cut'); }
 sub heal { return $_[0]->command('heal'); }
 
+# Who connects is reset at once; the connections that there are live on.
+sub refuse { return $_[0]->command('refuse', 1); }
+sub accept { return $_[0]->command('refuse', 0); }
+
 # Reset a connection after so many bytes of replies from now on: the first one that gets there, or
 # the first so many. Without a number of bytes: not any more.
 sub reset_after
@@ -135,7 +139,7 @@ my (%connection, $last_number);
 
 # what is in force
 my ($target, $quiet);              # the time is set as long as a switch is under way
-my ($frozen, $hold_new);
+my ($frozen, $hold_new, $refusing);
 my ($cut, @plugs);                 # our own connections to ourselves
 my ($reset_bytes, $resets_left);
 my ($piece, $delay, $rate);
@@ -214,6 +218,7 @@ sub obey
 	}
 	elsif ($command eq 'cut') { unplug() if !$cut; }
 	elsif ($command eq 'heal') { plug_in() if $cut; }
+	elsif ($command eq 'refuse') { $refusing = $words[0]; }
 	elsif ($command eq 'reset')
 	{
 		($reset_bytes, $resets_left) = @words;
@@ -252,6 +257,11 @@ sub greet
 			held => $hold_new, moved => $now, last => 'down'
 		};
 
+		if ($refusing)
+		{
+			reset_socket($client);
+			next;
+		}
 		$accepted++;
 		prepare($client);
 		$connection{ $c->{number} } = $c;
