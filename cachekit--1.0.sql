@@ -304,8 +304,8 @@ SELECT s.srvname AS name, t.host, t.state, t.breaker, t."position", t.lag_bytes,
   FROM cachekit.server_states() AS t
   JOIN pg_catalog.pg_foreign_server AS s ON s.oid OPERATOR(pg_catalog.=) t.serverid;
 COMMENT ON VIEW cachekit.stat_hosts IS 'what the sender of each host of each cache server did, since the server started or stat_reset()';
-COMMENT ON COLUMN cachekit.stat_hosts.connections IS 'sockets that are open now';
-COMMENT ON COLUMN cachekit.stat_hosts.replacements IS 'sockets that took the place of one that reached max_lifetime or was closed by idle_timeout';
+COMMENT ON COLUMN cachekit.stat_hosts.connections IS 'connections that keys are distributed to now';
+COMMENT ON COLUMN cachekit.stat_hosts.replacements IS 'connections that took the place of one that reached max_lifetime or was closed by idle_timeout';
 GRANT SELECT ON cachekit.stat_hosts TO PUBLIC;
 
 -- A server with several hosts is as far as the host that is furthest behind.
@@ -329,6 +329,8 @@ SELECT h.name,
                  WHERE o.name OPERATOR(pg_catalog.=) h.name GROUP BY u.i) AS l) AS latency_histogram
   FROM cachekit.stat_hosts AS h
  GROUP BY h.name;
+COMMENT ON COLUMN cachekit.stat_servers.connections IS 'connections that keys are distributed to now';
+COMMENT ON COLUMN cachekit.stat_servers.replacements IS 'connections that took the place of one that reached max_lifetime or was closed by idle_timeout';
 COMMENT ON VIEW cachekit.stat_servers IS 'what the sender of each cache server did, since the server started or stat_reset(); stat_hosts has its hosts one by one';
 GRANT SELECT ON cachekit.stat_servers TO PUBLIC;
 
@@ -347,7 +349,7 @@ GRANT SELECT ON cachekit.servers TO PUBLIC;
 CREATE FUNCTION cachekit.wait_for_delivery(timeout pg_catalog.interval DEFAULT NULL) RETURNS pg_catalog.bool
 AS 'MODULE_PATHNAME', 'ck_wait_for_delivery' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cachekit.wait_for_delivery(pg_catalog.interval)
-IS 'waits until every cache server has acknowledged all that was committed before the call; false when the time is up, or the namespace of a server is refused';
+IS 'waits until every cache server has acknowledged all that was committed before the call; false when the time is up, the namespace of a server is refused, or there is no room for one';
 
 CREATE FUNCTION cachekit.is_preloaded() RETURNS pg_catalog.bool
 AS 'MODULE_PATHNAME', 'ck_is_preloaded' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -379,7 +381,7 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $
 	SELECT 'warning', 'server ' || s.name || s.which,
 	       CASE WHEN s.state = 'ready' THEN s.last_error
 	            ELSE 'it is not used: state ' || s.state || COALESCE(', ' || s.last_error, '') END,
-	       CASE WHEN s.last_error LIKE '%out of memory%' THEN 'Give the cache server more memory (maxmemory), or a policy that evicts what has a TTL (volatile-lru).'
+	       CASE WHEN s.last_error LIKE '%out of memory%' THEN 'Give the cache server more memory (Redis: maxmemory; Memcached: -m), or let it evict what has a TTL (Redis: volatile-lru; Memcached: not -M).'
 	            WHEN s.last_error LIKE '%worker%' THEN 'Raise max_worker_processes and restart the server.'
 	            WHEN s.state = 'refused' AND s.last_error LIKE '%same host%' THEN 'Give one of them a host of its own; or, for both, OPTIONS (flush_method ''scan'') and namespaces of their own.'
 	            WHEN s.state = 'refused' THEN 'Give one of them a namespace of its own: ALTER SERVER ' || quote_ident(s.name) || ' OPTIONS (SET namespace ''...'').'

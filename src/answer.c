@@ -224,7 +224,7 @@ on_read(void *arg, LinkStatus status, const LinkValue *values, int n, const char
 static void
 send_reads(Sender *sender, ReadCall *call)
 {
-	static int	next_link = 0;
+	static uint32 next_link = 0;
 	const char *keys[READ_BATCH + MAX_LINKS + 2];
 	Size		lens[READ_BATCH + MAX_LINKS + 2];
 	int			n;
@@ -250,7 +250,7 @@ send_reads(Sender *sender, ReadCall *call)
 	call->marker_acked = sender->marker_acked;
 	server_count(sender->server, SERVER_READS, call->n);
 	sender->reads_in_flight++;
-	sender->driver->get(sender->link[next_link++ % sender->links], keys, lens, n, on_read, call);
+	sender->driver->get(sender->link[next_link++ % (uint32) sender->links], keys, lens, n, on_read, call);
 }
 
 static ReadCall *

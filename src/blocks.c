@@ -162,9 +162,3 @@ blocks_free(uint32 chain)
 	blocks->unused += n;
 	LWLockRelease(blocks_lock);
 }
-
-int
-blocks_unused(void)
-{
-	return (int) blocks->unused;
-}

@@ -30,6 +30,5 @@ extern Size blocks_length(uint32 chain);
 extern void blocks_get(uint32 chain, Size offset, void *to, Size len);
 
 extern void blocks_free(uint32 chain);
-extern int	blocks_unused(void);
 
 #endif							/* CACHEKIT_BLOCKS_H */

@@ -105,6 +105,13 @@ extern int no_such_variable
 	ReplicationSlotCreate(name, false, RS_PERSISTENT, false, false, false)
 #endif
 
+/* A set of wait events belongs to a resource owner since 17; needs storage/latch.h. */
+#if PG_VERSION_NUM < 170000
+#define compat_create_wait_event_set(n)	CreateWaitEventSet(TopMemoryContext, n)
+#else
+#define compat_create_wait_event_set(n)	CreateWaitEventSet(NULL, n)
+#endif
+
 /* Extensions name their own wait events since 17. */
 #if PG_VERSION_NUM < 170000
 #define compat_wait_event(name)	PG_WAIT_EXTENSION

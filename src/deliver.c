@@ -540,6 +540,7 @@ deliver_changes(Sender *sender)
 	if (sender->holding)
 	{
 		sender->behind = false; /* what is in flight first */
+		sender->nap_until = 0;
 		return;
 	}
 	sender->nap_until = 0;

@@ -7,7 +7,7 @@
  * callback is told how it ended, once for each call, at the latest when the
  * link is closed.  Callbacks must not raise errors, nor close the link.  A
  * driver knows bytes and sockets, and nothing of PostgreSQL but its
- * configuration; nothing else knows which kind a server is.
+ * configuration; nothing else knows how a kind of server is spoken to.
  *
  *-------------------------------------------------------------------------
  */
@@ -82,13 +82,16 @@ typedef struct Driver
 							   const char *owner, const char *previous, const char *value,
 							   const LinkTrace *traces, int ntraces,
 							   LinkCallback done, void *arg);
-	/* Read many values at one moment. */
+	/* Read many values, in this order: the last ones last, or all at one moment. */
 	void		(*get) (Link *link, const char *const *keys, const Size *lens, int n,
 						LinkCallback done, void *arg);
 	/* Delete many keys. */
 	void		(*del) (Link *link, const char *const *keys, const Size *lens, int n,
 						LinkCallback done, void *arg);
-	/* Delete every key that begins with the prefix, except one (NULL: none). */
+	/*
+	 * Delete every key that begins with the prefix, except one (NULL: none); with
+	 * FLUSH_METHOD_ALL, all others that the host has, too.
+	 */
 	void		(*flush) (Link *link, const char *prefix, const char *except,
 						  LinkCallback done, void *arg);
 } Driver;

@@ -281,7 +281,7 @@ epoch_begin(Sender *sender)
 	sender->greeted = 0;
 	sender->ready_since = 0;
 	version = server_config(sender->place, &sender->config);
-	server_label(server, sender->label, sizeof(sender->label));
+	server_label(sender->place, sender->label, sizeof(sender->label));
 	if (version != sender->config_version)
 		sender->emptied = false;	/* that was another namespace, perhaps */
 	sender->config_version = version;

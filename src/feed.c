@@ -129,13 +129,6 @@ feed_create(MemoryContext parent, Oid dboid, Oid serverid)
 }
 
 void
-feed_free(Feed *feed)
-{
-	XLogReaderFree(feed->reader);
-	MemoryContextDelete(feed->context);
-}
-
-void
 feed_begin(Feed *feed, XLogRecPtr start, const FeedMark *mark)
 {
 	reset_work(feed);

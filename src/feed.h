@@ -57,7 +57,6 @@ typedef struct FeedTransaction
 typedef struct Feed Feed;
 
 extern Feed *feed_create(MemoryContext parent, Oid dboid, Oid serverid);
-extern void feed_free(Feed *feed);
 
 /* A WAL record, to be named in the marker. */
 typedef struct FeedMark

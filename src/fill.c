@@ -108,7 +108,7 @@ send_one(Sender *sender, uint32 chain, const FillHead *head)
 	if (!sender_has_key(sender, key, strlen(key)))
 	{
 		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
-		return;					/* the hosts have changed meanwhile */
+		return;					/* the hosts have changed meanwhile, or memory is out */
 	}
 	json = palloc(len);
 	blocks_get(chain, sizeof(FillHead), json, len);

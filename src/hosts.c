@@ -17,7 +17,7 @@
 
 #include "hosts.h"
 
-#define RINGS	8				/* that a process keeps */
+#define RINGS	32				/* that a process keeps: servers have two hosts at least */
 
 /* ---------- the list ---------- */
 

@@ -26,6 +26,7 @@
  */
 #include "compat.h"
 
+#include <ctype.h>
 #include <poll.h>
 
 #include "portability/instr_time.h"
@@ -506,13 +507,6 @@ queue_scan(Link *link, Scan *scan)
 
 /* ---------- both ---------- */
 
-static void
-flush_could_not_begin(Link *link, LinkCallback done, void *arg)
-{
-	wire_fail(&link->wire, "out of memory");
-	done(arg, LINK_LOST, NULL, 0, link->wire.message);
-}
-
 void
 memcached_flush(Link *link, const char *prefix, const char *except, LinkCallback done, void *arg)
 {
@@ -531,7 +525,7 @@ memcached_flush(Link *link, const char *prefix, const char *except, LinkCallback
 		all = calloc(1, sizeof(FlushAll));
 		if (all == NULL)
 		{
-			flush_could_not_begin(link, done, arg);
+			memcached_tell_out_of_memory(link, done, arg);
 			return;
 		}
 		all->done = done;
@@ -544,7 +538,7 @@ memcached_flush(Link *link, const char *prefix, const char *except, LinkCallback
 	if (scan == NULL || link->wire.failed)
 	{
 		free(scan);
-		flush_could_not_begin(link, done, arg);
+		memcached_tell_out_of_memory(link, done, arg);
 		return;
 	}
 	scan->done = done;

@@ -494,7 +494,8 @@ read_replies(Link *link)
 {
 	for (int i = 0; i < READS_PER_TURN && !link->wire.failed; i++)
 	{
-		Size		n = wire_read(&link->wire, link->config.max_value);
+		Size		n = wire_read(&link->wire, link->config.max_value +
+								   (link->wire.in_at - link->wire.in_kept));
 
 		if (link->wire.failed)
 			return;

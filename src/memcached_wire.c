@@ -44,6 +44,7 @@ typedef struct TriedAddress
 
 static TriedAddress tried[MAX_ADDRESSES];
 static int	ntried = 0;
+static unsigned next_tried = 0;
 
 void
 wire_fail(Wire *wire, const char *message)
@@ -75,6 +76,8 @@ wire_fail_quoting(Wire *wire, const char *message, const char *bytes, Size len)
 static int
 find_address(const struct sockaddr *address, socklen_t len)
 {
+	int			place;
+
 	if (len > sizeof(tried[0].address))
 		return -1;
 	for (int i = 0; i < ntried; i++)
@@ -82,12 +85,13 @@ find_address(const struct sockaddr *address, socklen_t len)
 		if (tried[i].len == len && memcmp(&tried[i].address, address, len) == 0)
 			return i;
 	}
-	if (ntried == MAX_ADDRESSES)
-		return -1;
-	memcpy(&tried[ntried].address, address, len);
-	tried[ntried].len = len;
-	tried[ntried].bad = false;
-	return ntried++;
+	/* the oldest one is forgotten */
+	place = next_tried++ % MAX_ADDRESSES;
+	ntried = Max(ntried, place + 1);
+	memcpy(&tried[place].address, address, len);
+	tried[place].len = len;
+	tried[place].bad = false;
+	return place;
 }
 
 /* Begin to connect to an address; 0, or the errno of why that failed. */
@@ -178,6 +182,8 @@ wire_open(Wire *wire, const ServerConfig *config, char *error, Size error_size)
 
 	memset(wire, 0, sizeof(Wire));
 	wire->fd = wire->address = -1;
+	wire->patience = config->connect_timeout;
+	INSTR_TIME_SET_CURRENT(wire->opened);
 	wire->is_unix = config->host[0] == '/';
 	if (wire->is_unix)
 		problem = open_unix(wire, config->host);
@@ -189,7 +195,8 @@ wire_open(Wire *wire, const ServerConfig *config, char *error, Size error_size)
 		problem = getaddrinfo(config->host, port, &hints, &addresses);
 		if (problem != 0)
 		{
-			strlcpy(error, gai_strerror(problem), error_size);
+			strlcpy(error, problem == EAI_SYSTEM ? strerror(errno) : gai_strerror(problem),
+					error_size);
 			return false;
 		}
 		problem = open_one_of(wire, addresses);
@@ -230,10 +237,22 @@ wire_finish_connecting(Wire *wire)
 		tried[wire->address].bad = false;
 }
 
+/* Has connecting failed, or taken too long?  Others may have closed it, too. */
+static bool
+address_was_bad(const Wire *wire)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, wire->opened);
+	return !wire->connected && wire->address >= 0 &&
+		(wire->failed || INSTR_TIME_GET_MILLISEC(now) >= wire->patience);
+}
+
 void
 wire_close(Wire *wire)
 {
-	if (!wire->connected && wire->address >= 0)
+	if (address_was_bad(wire))
 		tried[wire->address].bad = true;
 	if (wire->fd >= 0)
 		close(wire->fd);

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "driver.h"
+#include "portability/instr_time.h"
 
 #define WIRE_READ_BYTES		(64 * 1024) /* what is read at once, at most */
 #define WIRE_MAX_LINE		2048	/* bytes of a line that is sent to us */
@@ -27,6 +28,8 @@ typedef struct Wire
 	struct sockaddr_storage peer;
 	socklen_t	peer_len;
 	int			address;		/* place in the list of addresses tried; -1: none */
+	int			patience;		/* ms that connecting may take */
+	instr_time	opened;
 	char		message[200];	/* why it failed */
 	char	   *out;			/* malloc'ed, as is in */
 	Size		out_size;

@@ -83,7 +83,7 @@ static const OptionDefinition definitions[] = {
 	TIME_OPTION("command_timeout", command_timeout, 1, 600000, 1000),
 	TIME_OPTION("idle_timeout", idle_timeout, 0, 86400000, 600000),
 	TIME_OPTION("max_lifetime", max_lifetime, 0, 86400000, 1800000),
-	NUMBER_OPTION("max_inflight", max_inflight, 1, 1000000, 1000, BOTH),
+	NUMBER_OPTION("max_inflight", max_inflight, 1, 640, 640, BOTH),
 	NUMBER_OPTION("breaker_threshold", breaker_threshold, 1, 1000000, 5, BOTH),
 	TIME_OPTION("breaker_reset", breaker_reset, 1, 600000, 1000),
 	CHOICE_OPTION("flush_method", flush_method, flush_method_names, MEMCACHED),

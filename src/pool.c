@@ -77,6 +77,12 @@ close_link(Sender *sender, Link **link)
 	Link	   *old = *link;
 
 	*link = NULL;
+	/* another one may come to the same place in memory */
+	for (int i = 0; i < sender->sockets; i++)
+	{
+		if (sender->socket[i].link == old)
+			sender->socket[i].link = NULL;
+	}
 	if (old)
 		sender->driver->close(old);
 }
@@ -98,18 +104,23 @@ pool_close(Sender *sender)
 
 /* ---------- waiting ---------- */
 
+/* Wait for a socket, too; how long it has been silent is known from before. */
 static void
-watch_link(Sender *sender, Link *link, FreshLink *fresh)
+watch_link(Sender *sender, Link *link, FreshLink *fresh, const PoolSocket *before, int nbefore)
 {
 	PoolSocket *socket = &sender->socket[sender->sockets];
 
 	if (link == NULL)
 		return;
 	sender->sockets++;
+	memset(socket, 0, sizeof(*socket));
+	for (int i = 0; i < nbefore; i++)
+	{
+		if (before[i].link == link)
+			*socket = before[i];
+	}
 	socket->link = link;
 	socket->fresh = fresh;
-	socket->silence = 0;
-	socket->answered = 0;
 	socket->mask = WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE;
 	socket->event_at = AddWaitEventToSet(sender->events, socket->mask,
 										 sender->driver->socket(link), NULL, socket);
@@ -119,14 +130,19 @@ watch_link(Sender *sender, Link *link, FreshLink *fresh)
 static void
 watch(Sender *sender)
 {
+	PoolSocket	before[2 * MAX_LINKS];
+	int			nbefore = sender->sockets;
+
+	memcpy(before, sender->socket, sizeof(before));
 	pool_unwatch(sender);
-	sender->events = CreateWaitEventSet(TopMemoryContext, 2 * MAX_LINKS + 2);
+	sender->sockets = 0;
+	sender->events = compat_create_wait_event_set(2 * MAX_LINKS + 2);
 	AddWaitEventToSet(sender->events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(sender->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	for (int i = 0; i < MAX_LINKS; i++)
 	{
-		watch_link(sender, sender->link[i], NULL);
-		watch_link(sender, sender->fresh[i].link, &sender->fresh[i]);
+		watch_link(sender, sender->link[i], NULL, before, nbefore);
+		watch_link(sender, sender->fresh[i].link, &sender->fresh[i], before, nbefore);
 	}
 }
 
@@ -136,7 +152,6 @@ pool_unwatch(Sender *sender)
 	if (sender->events)
 		FreeWaitEventSet(sender->events);
 	sender->events = NULL;
-	sender->sockets = 0;
 }
 
 /*
@@ -277,10 +292,13 @@ pool_has_room(const Sender *sender)
 static bool
 is_in_use(Sender *sender)
 {
+	static const ServerCounter uses[] = {
+		SERVER_SENT, SERVER_FILLS_SENT, SERVER_READS, SERVER_FLUSHES
+	};
 	uint64		now = 0;
 
-	for (int i = 0; i < SERVER_COUNTERS; i++)
-		now += pg_atomic_read_u64(&sender->server->counter[i]);
+	for (int i = 0; i < lengthof(uses); i++)
+		now += pg_atomic_read_u64(&sender->server->counter[uses[i]]);
 	if (now != sender->used)
 		sender->used_at = GetCurrentTimestamp();
 	sender->used = now;
@@ -309,6 +327,7 @@ open_fresh(Sender *sender, int i)
 	char		error[200];
 
 	fresh->sender = sender;
+	strcpy(fresh->reason, "no answer within command_timeout");
 	fresh->state = FRESH_CONNECTING;
 	fresh->link = sender->driver->open(&sender->config, error, sizeof(error));
 	if (fresh->link == NULL)
@@ -323,7 +342,7 @@ begin_change(Sender *sender)
 	int			wanted = is_in_use(sender) ? Min(sender->config.connections, MAX_LINKS) : 1;
 	int			old = wanted == sender->links ? 0 : sender->links;
 
-	if (sender->ready_since == 0 ||
+	if (sender->ready_since == 0 || !deliver_has_no_flush(sender) ||
 		(sender->change_after > now && sender->change_after - now <= RETRY_US))
 		return;
 	while (wanted == sender->links && old < sender->links && sender->link_until[old] > now)
@@ -348,11 +367,12 @@ on_fresh_owner(void *arg, LinkStatus status, const LinkValue *values, int n, con
 
 	if (status == LINK_OK && n == 1 && epoch_is_our_nonce(fresh->sender, &values[0]))
 		fresh->state = FRESH_READY;
-	else if (status != LINK_LOST)
+	else
 	{
 		fresh->state = FRESH_FAILED;
-		sender_fault(fresh->sender, "a new connection leads to another cache: %s",
-					 status == LINK_OK ? "our nonce is not there" : text);
+		strlcpy(fresh->reason, text, sizeof(fresh->reason));
+		if (status == LINK_OK)
+			sender_fault(fresh->sender, "a new connection leads to another cache");
 	}
 }
 
@@ -367,7 +387,10 @@ on_fresh_hello(void *arg, LinkStatus status, const LinkValue *values, int n, con
 	if (status == LINK_OK && !sender->faulted)
 		sender->driver->get(fresh->link, &key, &len, 1, on_fresh_owner, fresh);
 	else
+	{
 		fresh->state = FRESH_FAILED;
+		strlcpy(fresh->reason, text, sizeof(fresh->reason));
+	}
 }
 
 /* Bring the new connections on; true when all of them are ready. */
@@ -386,7 +409,7 @@ all_are_ready(Sender *sender)
 		error = sender->driver->error(fresh->link);
 		if (error || fresh->state == FRESH_FAILED)
 		{
-			abandon_change(sender, error ? error : "the server does not want it");
+			abandon_change(sender, error ? error : fresh->reason);
 			return false;
 		}
 		if (fresh->state == FRESH_CONNECTING && sender->driver->is_connected(fresh->link))
@@ -432,14 +455,13 @@ pool_maintain(Sender *sender)
 		begin_change(sender);
 	if (!sender->changing || sender->faulted)
 		return;
-	if (sender_elapsed(sender->change_since) > sender->config.connect_timeout * INT64CONST(1000) &&
-		!sender->holding)
+	if (!all_are_ready(sender))
 	{
-		abandon_change(sender, "connect_timeout has passed");
+		if (sender->changing && sender_elapsed(sender->change_since) >
+			sender->config.connect_timeout * INT64CONST(1000))
+			abandon_change(sender, "connect_timeout has passed");
 		return;
 	}
-	if (!all_are_ready(sender))
-		return;
 	sender->holding = CK_GUARD("pool-drain") && deliver_has_no_flush(sender);
 	if ((sender->holding && pool_unanswered(sender) == 0) || !CK_GUARD("pool-drain"))
 		apply_change(sender);

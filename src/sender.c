@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sender.c
- *	  The sender: one background worker per server, and its loop.
+ *	  The sender: one background worker per place, and its loop.
  *
  * The worker has no database: then nobody's DROP DATABASE or CREATE DATABASE …
  * TEMPLATE has to wait for it.  It needs a connection to shared catalogs all
@@ -60,6 +60,7 @@ sender_fault(Sender *sender, const char *format,...)
 	va_start(args, format);
 	vsnprintf(sender->fault, sizeof(sender->fault), format, args);
 	va_end(args);
+	server_clean(sender->fault);
 }
 
 /* The marker or the owner is not what it should be: it is not only us who are here. */
@@ -315,7 +316,7 @@ ck_sender_main(Datum arg)
 	sender->epoch_context = AllocSetContextCreate(TopMemoryContext, "cachekit epoch",
 												  ALLOCSET_DEFAULT_SIZES);
 	before_shmem_exit(sender_exit, (Datum) 0);
-	server_label(sender->server, sender->label, sizeof(sender->label));
+	server_label(place, sender->label, sizeof(sender->label));
 	pgstat_report_appname(psprintf("cachekit sender %s", sender->label));
 
 	PG_TRY();

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sender.h
- *	  The sender: one background worker per server, the life of an epoch.
+ *	  The sender: one background worker per place, the life of an epoch.
  *
  * An epoch is the time between connecting and the first fault.  All sockets
  * of an epoch share a nonce, which stands in the cache under
@@ -53,6 +53,7 @@ typedef struct FreshLink
 	Sender	   *sender;
 	Link	   *link;			/* NULL: none */
 	FreshState	state;
+	char		reason[128];	/* why it failed */
 } FreshLink;
 
 /* What is waited for: one for each connection. */

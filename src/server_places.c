@@ -104,7 +104,7 @@ settle_rivals(void)
 bool
 servers_is_left_out(Oid serverid)
 {
-	bool		found = servers->left_outs > MAX_LEFT_OUT;
+	bool		found = servers->left_out_more;
 
 	for (int i = 0; i < servers->left_outs && !found; i++)
 		found = servers->left_out_db[i] == MyDatabaseId &&
@@ -128,16 +128,15 @@ static void
 forget_left_out(Oid dboid)
 {
 	int			n = 0;
-	int			known = Min(servers->left_outs, MAX_LEFT_OUT);
 
-	for (int i = 0; i < known; i++)
+	for (int i = 0; i < servers->left_outs; i++)
 	{
 		if (servers->left_out_db[i] == dboid)
 			continue;
 		servers->left_out_db[n] = servers->left_out_db[i];
 		servers->left_out[n++] = servers->left_out[i];
 	}
-	servers->left_outs = n + Max(0, servers->left_outs - MAX_LEFT_OUT);
+	servers->left_outs = n;
 }
 
 static void
@@ -146,9 +145,10 @@ note_left_out(Oid dboid, Oid serverid)
 	if (servers->left_outs < MAX_LEFT_OUT)
 	{
 		servers->left_out_db[servers->left_outs] = dboid;
-		servers->left_out[servers->left_outs] = serverid;
+		servers->left_out[servers->left_outs++] = serverid;
 	}
-	servers->left_outs++;
+	else
+		servers->left_out_more = true;
 }
 
 /* A place is as the catalog says. */
@@ -222,7 +222,7 @@ server_free(int place)
 	LWLockAcquire(servers_lock, LW_EXCLUSIVE);
 	if (!servers->server[place].wanted)
 		server_init(&servers->server[place]);
-	left_out = servers->left_outs > 0;
+	left_out = servers->left_outs > 0 || servers->left_out_more;
 	LWLockRelease(servers_lock);
 	if (left_out)
 		servers_request_scan(InvalidOid);
@@ -262,6 +262,7 @@ servers_take_scan(Oid *dboid)
 	{
 		*dboid = InvalidOid;
 		servers->scan_all = false;
+		servers->left_out_more = false; /* it will be found out again */
 		servers->scans = 0;
 	}
 	else if (servers->scans > 0)

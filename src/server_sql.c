@@ -69,12 +69,13 @@ latency_of(CacheServer *server)
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* "host:port", or the path of a socket. */
 static Datum
 address_of(const ServerConfig *config)
 {
-	return CStringGetTextDatum(config->host[0] == '/' ? config->host :
-							   psprintf("%s:%d", config->host, config->port));
+	char		address[SERVER_LABEL_SIZE];
+
+	server_address(config, address, sizeof(address));
+	return CStringGetTextDatum(address);
 }
 
 /*
@@ -149,10 +150,16 @@ delivered(XLogRecPtr end, uint64 scans)
 	return true;
 }
 
-/* A server whose namespace is another's gets nothing, however long one waits. */
+/*
+ * A server whose namespace is another's gets nothing, however long one waits,
+ * and one for which there is no place does not either.
+ */
 static bool
-is_refused(void)
+is_hopeless(uint64 scans)
 {
+	if (servers_left_out() && servers_scanned() >= scans &&
+		!servers_is_scan_queued(MyDatabaseId))
+		return true;
 	for (int i = 0; i < MAX_SERVERS; i++)
 	{
 		CacheServer *server = server_at(i);
@@ -177,7 +184,7 @@ wake_senders(void)
 /*
  * wait_for_delivery(timeout): true when every server has acknowledged all that
  * was committed before the call; false when the time is up, or a server is
- * refused.  Waits by naps: senders do not know who waits.
+ * refused or has no place.  Waits by naps, which costs senders nothing.
  */
 Datum
 ck_wait_for_delivery(PG_FUNCTION_ARGS)
@@ -197,7 +204,7 @@ ck_wait_for_delivery(PG_FUNCTION_ARGS)
 	scans = servers_scans_requested();
 	for (int naps = 0; !delivered(end, scans); naps++)
 	{
-		if (GetCurrentTimestamp() >= until || is_refused())
+		if (GetCurrentTimestamp() >= until || is_hopeless(scans))
 			PG_RETURN_BOOL(false);
 		if (naps % 32 == 0)
 			wake_senders();

@@ -65,6 +65,7 @@ servers_shmem_init(LWLock *lock)
 	servers->scans_requested = 1;
 	servers->scanned = servers->publications = 0;
 	servers->left_outs = 0;
+	servers->left_out_more = false;
 	pg_atomic_init_u64(&servers->wanted, 0);
 	for (int i = 0; i < MAX_SERVERS; i++)
 		server_init(&servers->server[i]);
@@ -76,22 +77,34 @@ server_at(int place)
 	return &servers->server[place];
 }
 
-/* The index of the host that has the key, of those that the place's server has. */
+/* The place of a host of a server of this database. */
 static int
-host_of(const CacheServer *server, const char *named_key)
+find_host(Oid serverid, int host)
 {
-	char		key[KEY_MAX_NAMESPACE + 1 + KEY_MAX_NAMED + 1];
-	int			len = snprintf(key, sizeof(key), "%s:%s", server->config.namespace, named_key);
+	int			place = NO_SERVER;
 
-	return hosts_of_key(&server->config, key, Min(len, sizeof(key) - 1));
+	LWLockAcquire(servers_lock, LW_SHARED);
+	for (int i = 0; i < MAX_SERVERS && place == NO_SERVER; i++)
+	{
+		CacheServer *server = &servers->server[i];
+
+		if (server->dboid == MyDatabaseId && server->serverid == serverid &&
+			server->wanted && server->host == host)
+			place = i;
+	}
+	LWLockRelease(servers_lock);
+	return place;
 }
 
 int
 server_find(Oid serverid, const char *named_key)
 {
 	int			place = NO_SERVER;
-	int			host = -1;
+	ServerConfig config;
+	char		key[KEY_MAX_NAMESPACE + 1 + KEY_MAX_NAMED + 1];
+	int			len;
 
+	config.nhosts = 0;
 	LWLockAcquire(servers_lock, LW_SHARED);
 	for (int i = 0; i < MAX_SERVERS && place == NO_SERVER; i++)
 	{
@@ -99,26 +112,51 @@ server_find(Oid serverid, const char *named_key)
 
 		if (server->dboid != MyDatabaseId || server->serverid != serverid || !server->wanted)
 			continue;
-		if (host < 0)
-			host = host_of(server, named_key);
-		if (server->host == host)
-			place = i;
+		place = i;
+		if (server->config.nhosts > 1)
+			config = server->config;
 	}
 	LWLockRelease(servers_lock);
-	return place;
+	if (config.nhosts <= 1)
+		return place;
+	/* outside of the lock, because it may take a while the first time */
+	len = snprintf(key, sizeof(key), "%s:%s", config.namespace, named_key);
+	return find_host(serverid, hosts_of_key(&config, key, Min(len, sizeof(key) - 1)));
 }
 
 void
-server_label(const CacheServer *server, char *label, Size size)
+server_address(const ServerConfig *config, char *address, Size size)
 {
-	const ServerConfig *config = &server->config;
+	if (config->host[0] == '/')
+		strlcpy(address, config->host, size);
+	else
+		snprintf(address, size, strchr(config->host, ':') ? "[%s]:%d" : "%s:%d", config->host,
+				 config->port);
+}
 
-	if (config->nhosts > 1 && config->host[0] == '/')
-		snprintf(label, size, "%s (%s)", NameStr(server->name), config->host);
-	else if (config->nhosts > 1)
-		snprintf(label, size, "%s (%s:%d)", NameStr(server->name), config->host, config->port);
+void
+server_label(int place, char *label, Size size)
+{
+	CacheServer *server = server_at(place);
+	char		address[SERVER_HOST_SIZE + 16];
+
+	LWLockAcquire(servers_lock, LW_SHARED);
+	server_address(&server->config, address, sizeof(address));
+	if (server->config.nhosts > 1)
+		snprintf(label, size, "%s (%s)", NameStr(server->name), address);
 	else
 		strlcpy(label, NameStr(server->name), size);
+	LWLockRelease(servers_lock);
+}
+
+void
+server_clean(char *text)
+{
+	for (; *text; text++)
+	{
+		if (*text < ' ' || *text > '~')
+			*text = '?';
+	}
 }
 
 bool
@@ -210,6 +248,7 @@ server_fault(CacheServer *server, const char *message)
 {
 	LWLockAcquire(servers_lock, LW_EXCLUSIVE);
 	strlcpy(server->last_error, message, SERVER_ERROR_SIZE);
+	server_clean(server->last_error);
 	server->last_error_at = GetCurrentTimestamp();
 	LWLockRelease(servers_lock);
 }

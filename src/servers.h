@@ -124,8 +124,14 @@ extern uint32 server_config(int place, ServerConfig *config);
 /* The place for a key, "<entity>:<key>", on a server of this database; or NO_SERVER. */
 extern int	server_find(Oid serverid, const char *named_key);
 
+/* "host:port", "[address]:port", or the path of a socket. */
+extern void server_address(const ServerConfig *config, char *address, Size size);
+
 /* "name", or "name (host:port)" of one that has several hosts. */
-extern void server_label(const CacheServer *server, char *label, Size size);
+extern void server_label(int place, char *label, Size size);
+
+/* What a server has said may be anything: leave printable ASCII. */
+extern void server_clean(char *text);
 
 /* Has it acknowledged everything up to a location, with the options that it has now? */
 extern bool server_has_delivered(CacheServer *server, XLogRecPtr end);

@@ -23,8 +23,9 @@ typedef struct ServersShared
 	uint64		scanned;		/* all requests up to this one are done */
 	uint64		publications;	/* counts databases that have been published */
 	int			left_outs;		/* servers, or hosts, for which there was no place */
-	Oid			left_out_db[MAX_LEFT_OUT];	/* of the first of them */
+	Oid			left_out_db[MAX_LEFT_OUT];
 	Oid			left_out[MAX_LEFT_OUT];
+	bool		left_out_more;	/* there were more than that, perhaps of any database */
 	pg_atomic_uint64 wanted;	/* end of the last commit with a change record */
 	CacheServer server[MAX_SERVERS];
 } ServersShared;

@@ -103,7 +103,7 @@ foreach my $lie (
 	[ 'EVAL OOM command not allowed', qr/out of memory: OOM/, 'no outage' ],
 	[ 'EVAL NOPERM this user has no permissions', qr/marker could not be written: NOPERM/ ],
 	[ 'SET LOADING Redis is loading', qr/owner could not be written: LOADING/ ],
-	[ 'MGET LOADING Redis is loading', qr/marker could not be read: LOADING/ ],
+	[ 'MGET LOADING Redis is loading', qr/(marker|owner) could not be read: LOADING/ ],
 	[ 'SCAN NOPERM this user has no permissions', qr/could not be flushed: NOPERM/ ],
 	[ 'SELECT ERR DB index is out of range', qr/refused us: ERR DB index/ ],
 	# last, because what it did once was to end every session
