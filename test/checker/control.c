@@ -74,7 +74,7 @@ make_server(Session *c, Cache cache)
 
 	snprintf(sql, sizeof(sql), "CREATE SERVER %s FOREIGN DATA WRAPPER cachekit OPTIONS "
 			 "(kind '%s', %s '%s', namespace '" NAMESPACE "', command_timeout '300ms', "
-			 "breaker_reset '200ms', connections '2', max_inflight '1000', "
+			 "breaker_reset '200ms', connections '2', max_inflight '640', "
 			 "max_lifetime '30min', idle_timeout '10min')", caches[cache].server,
 			 cache == CACHE_REDIS ? "redis" : "memcached",
 			 cache == CACHE_REDIS ? "host" : "hosts",

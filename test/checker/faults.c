@@ -103,7 +103,7 @@ faults_alter(Session *control, Cache cache)
 		"connections '1'", "connections '2'", "connections '8'",
 		"max_lifetime '30ms'", "max_lifetime '1s'", "max_lifetime '30min'",
 		"idle_timeout '20ms'", "idle_timeout '1s'", "idle_timeout '10min'",
-		"max_inflight '1'", "max_inflight '10'", "max_inflight '1000'"
+		"max_inflight '1'", "max_inflight '10'", "max_inflight '640'"
 	};
 	char		sql[120];
 

@@ -136,7 +136,7 @@ create_server('named', q{kind 'memcached', host 'cache.invalid'});
 create_server('list', q{kind 'memcached', hosts ' one.invalid , two.invalid:11311,[::1]:1 ,/no/such/path'});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 5 FROM cachekit.stat_hosts}), 'hosts: there are five');
 is(sql(q{SELECT name, string_agg(host, ' ' ORDER BY host COLLATE "C") FROM cachekit.stat_hosts GROUP BY name ORDER BY name}),
-	"list|/no/such/path ::1:1 one.invalid:11211 two.invalid:11311\nnamed|cache.invalid:11211",
+	"list|/no/such/path [::1]:1 one.invalid:11211 two.invalid:11311\nnamed|cache.invalid:11211",
 	'hosts: their names and ports');
 sql(q{DROP SERVER named, list});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cachekit.stat_hosts}), 'hosts: all are dropped');
