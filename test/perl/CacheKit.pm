@@ -15,7 +15,7 @@ use Test::More;
 our @EXPORT = qw(
   new_node inspect counter
   session pid_of send_query result lost
-  hold wait_at_step wait_for_pids wait_until_gone
+  disable hold wait_at_step wait_for_pids wait_until_gone
   output_of error_of sqlstate_of
   triggers_not_always log_lines
 );
@@ -132,6 +132,21 @@ sub lost
 	my ($session) = @_;
 
 	eval { $session->quit; };
+	return;
+}
+
+# --- guards ---
+
+# Switch these guards off in all processes, and all others on.
+sub disable
+{
+	my ($node, $guards) = @_;
+
+	$node->safe_psql('postgres', "ALTER SYSTEM SET cachekit.debug_disable = '$guards'");
+	$node->reload;
+	$node->poll_query_until('postgres',
+		"SELECT current_setting('cachekit.debug_disable') = '$guards'")
+	  or die 'the setting did not arrive';
 	return;
 }
 

@@ -22,9 +22,8 @@ use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use parent 'CacheProcess';
 use Time::HiRes qw(time);
-
-my @running;
 
 # Not started. The options are words of the command line; files without a path are in a folder of
 # its own.
@@ -46,15 +45,9 @@ sub new
 		push @{ $self->{options} }, '-u', 'nobody';
 		chown((getpwnam('nobody'))[ 2, 3 ], $self->{dir}) == 1 or die "could not chown: $!";
 	}
-	push @running, $self;
+	$self->remember;
 	return $self;
 }
-
-sub port { return $_[0]{port}; }
-sub pid { return $_[0]{pid}; }
-
-# As in the option "hosts".
-sub address { return "$_[0]{host}:$_[0]{port}"; }
 
 # Options of CREATE SERVER that lead here.
 sub server_options
@@ -104,26 +97,6 @@ sub wait_for_clock
 
 	return if !-e $meta || slurp_file($meta) !~ /^Kstop_time (\d+)$/m;
 	select(undef, undef, undef, 0.02) while int(time()) <= $1;
-	return;
-}
-
-sub signal
-{
-	my ($self, $signal) = @_;
-
-	kill($signal, $self->{pid}) == 1 or die 'could not signal memcached';
-	return;
-}
-
-# End it without a chance to save anything.
-sub kill9
-{
-	my ($self) = @_;
-
-	return if !$self->{pid};
-	kill('KILL', $self->{pid});
-	waitpid($self->{pid}, 0);
-	$self->{pid} = undef;
 	return;
 }
 
@@ -383,18 +356,6 @@ sub stats
 	my ($self, @about) = @_;
 
 	return $self->must(qr/^END$/m, join(' ', 'stats', @about)) =~ /^STAT (\S+) (.*)$/mg;
-}
-
-END
-{
-	local $?;    # the exit status is the test's
-
-	foreach my $memcached (@running)
-	{
-		next if !$memcached->{pid};
-		kill('CONT', $memcached->{pid});
-		$memcached->kill9;
-	}
 }
 
 1;

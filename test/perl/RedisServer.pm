@@ -18,8 +18,7 @@ use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-
-my @running;
+use parent 'CacheProcess';
 
 # Not started. The options are lines of redis.conf, as "name value".
 sub new
@@ -35,12 +34,9 @@ sub new
 	}, $class;
 
 	$self->{log} = "$PostgreSQL::Test::Utils::log_path/redis_$name.log";
-	push @running, $self;
+	$self->remember;
 	return $self;
 }
-
-sub port { return $_[0]{port}; }
-sub pid { return $_[0]{pid}; }
 
 # Options of CREATE SERVER that lead here.
 sub server_options
@@ -80,26 +76,6 @@ sub start
 		select(undef, undef, undef, 0.02);
 	}
 	die "redis-server did not start: see $self->{log}";
-}
-
-sub signal
-{
-	my ($self, $signal) = @_;
-
-	kill($signal, $self->{pid}) == 1 or die "could not signal redis-server";
-	return;
-}
-
-# End it without a chance to save anything.
-sub kill9
-{
-	my ($self) = @_;
-
-	return if !$self->{pid};
-	kill('KILL', $self->{pid});
-	waitpid($self->{pid}, 0);
-	$self->{pid} = undef;
-	return;
 }
 
 # Arguments that redis-cli gets from now on: credentials, a database.
@@ -181,8 +157,6 @@ sub restore_dump
 
 # --- what MemcachedServer.pm has as well ---
 
-sub address { return "$_[0]{host}:$_[0]{port}"; }
-
 # undef when there is none.
 sub get
 {
@@ -246,18 +220,6 @@ sub poll_value
 	}
 	diag("timed out waiting for \"$key\" to be " . ($expected // 'absent'));
 	return 0;
-}
-
-END
-{
-	local $?;    # the exit status is the test's
-
-	foreach my $redis (@running)
-	{
-		next if !$redis->{pid};
-		kill('CONT', $redis->{pid});
-		$redis->kill9;
-	}
 }
 
 1;

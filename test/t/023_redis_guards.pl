@@ -25,18 +25,6 @@ $node->safe_psql('postgres', q{
 
 my $ready = "SELECT state = 'ready' FROM cachekit.stat_servers";
 
-sub disable
-{
-	my ($guards) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET cachekit.debug_disable = '$guards'");
-	$node->reload;
-	$node->poll_query_until('postgres',
-		"SELECT current_setting('cachekit.debug_disable') = '$guards'")
-	  or die 'the setting did not arrive';
-	return;
-}
-
 sub wait_ready
 {
 	$node->poll_query_until('postgres', $ready) or die 'the server did not get ready';
@@ -72,7 +60,7 @@ sub begin
 {
 	my $faults;
 
-	disable('');
+	disable($node, '');
 	wait_ready();
 	$faults = stat_of('reconnects');
 	$redis->cli('CLIENT', 'KILL', 'TYPE', 'normal');
@@ -162,13 +150,13 @@ my %scenario = (
 			UPDATE item SET v = v WHERE id > 2; SELECT cachekit.wait_for_delivery('60 s')});
 		fill(1);
 		marked();
-		disable("marker-write$also");
+		disable($node, "marker-write$also");
 		@keys = map { "postgres:$_" } ('item:1', 'cachekit:0', 'cachekit:1');
 		$redis->cli('COPY', $_, "$_:before") foreach @keys;
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
 		$redis->cli('EVAL', q{for i=1,3 do redis.call('COPY',KEYS[i]..':before',KEYS[i],'REPLACE') end}, 3, @keys);
-		disable($also eq '' ? '' : substr($also, 2));
+		disable($node, $also eq '' ? '' : substr($also, 2));
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
 		marked();
 		my $value = value_of(1);
@@ -208,7 +196,7 @@ my %scenario = (
 	'fill-marker' => sub {
 		my ($also) = @_;
 
-		disable("marker-write$also");
+		disable($node, "marker-write$also");
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
 		value_of(1);
@@ -224,7 +212,7 @@ my %scenario = (
 		my ($also) = @_;
 
 		fill(1);
-		disable("feed-read$also");
+		disable($node, "feed-read$also");
 		$node->safe_psql('postgres', "UPDATE item SET v = 'new' WHERE id = 1");
 		return value_of(1) eq 'new';
 	},
@@ -237,7 +225,7 @@ my %scenario = (
 
 		fill(1);
 		fill(2);
-		disable(substr($also, 2)) if $also ne '';
+		disable($node, substr($also, 2)) if $also ne '';
 		$node->safe_psql('postgres',
 			"ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
 		$node->reload;
@@ -323,7 +311,7 @@ my %scenario = (
 		my ($also) = @_;
 
 		fill(1);
-		disable("feed-read, read-marker$also");
+		disable($node, "feed-read, read-marker$also");
 		$node->safe_psql('postgres', "UPDATE item SET v = 'new' WHERE id = 1");
 		$node->stop('immediate');
 		$node->start;
@@ -356,10 +344,10 @@ foreach my $guard (sort keys %scenario)
 	begin();
 	ok($scenario{$guard}->(''), "$guard on: all is right");
 	begin();
-	disable($guard) if !$itself{$guard};
+	disable($node, $guard) if !$itself{$guard};
 	ok(!$scenario{$guard}->(", $guard"), "$guard off is caught");
 }
 
-disable('');
+disable($node, '');
 $node->stop;
 done_testing();

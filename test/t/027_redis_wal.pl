@@ -39,17 +39,6 @@ sub jump_to_xid
 	return;
 }
 
-sub disable
-{
-	my ($node, $guards) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET cachekit.debug_disable = '$guards'");
-	$node->reload;
-	$node->poll_query_until('postgres', "SELECT current_setting('cachekit.debug_disable') = '$guards'")
-	  or die 'the setting did not arrive';
-	return;
-}
-
 # A change of row 1 whose commit is in the WAL, and waits.
 sub begin_invisible
 {

@@ -37,18 +37,6 @@ $node->safe_psql('postgres', sprintf q{
 			connect_timeout '5s', breaker_reset '50ms', flush_method 'flush_all', connections '4');
 	SELECT cachekit.attach('item', servers => '{hot}', local => false, ttl => '1 h')}, $proxy->port);
 
-sub disable
-{
-	my ($guards) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET cachekit.debug_disable = '$guards'");
-	$node->reload;
-	$node->poll_query_until('postgres',
-		"SELECT current_setting('cachekit.debug_disable') = '$guards'")
-	  or die 'the setting did not arrive';
-	return;
-}
-
 sub wait_stat
 {
 	my ($condition) = @_;
@@ -113,7 +101,7 @@ sub begin
 {
 	my ($options) = @_;
 
-	disable('');
+	disable($node, '');
 	options(q{, SET command_timeout '60s', SET flush_method 'flush_all'});
 	$node->safe_psql('postgres', q{
 		TRUNCATE item;
@@ -272,11 +260,11 @@ my %scenario = (
 		fill(2);
 		marked();
 		# it is the read that has to find out, and not the next marker
-		disable("marker-write$also");
+		disable($node, "marker-write$also");
 		switch();
 		like($cache->get('postgres:item:1'), qr/old/, 'the old document is there');
 		$value = value_of(1);
-		disable('');
+		disable($node, '');
 		# a marker is due, which finds out what reads do not
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
 		marked();
@@ -293,13 +281,13 @@ my %scenario = (
 			UPDATE item SET v = v WHERE id > 2; SELECT cachekit.wait_for_delivery('60 s')});
 		fill(1);
 		marked();
-		disable("marker-write$also");
+		disable($node, "marker-write$also");
 		copy_to_spare();
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
 		switch();
 		like($cache->get('postgres:item:1'), qr/old/, 'the old document is there');
-		disable($also eq '' ? '' : substr($also, 2));
+		disable($node, $also eq '' ? '' : substr($also, 2));
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
 		marked();
 		return value_of(1) eq 'new';
@@ -321,7 +309,7 @@ my %scenario = (
 	'fill-marker' => sub {
 		my ($also) = @_;
 
-		disable("marker-write$also");
+		disable($node, "marker-write$also");
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
 		value_of(1);
@@ -356,7 +344,7 @@ my %scenario = (
 		my ($also) = @_;
 
 		fill(1);
-		disable("feed-read$also");
+		disable($node, "feed-read$also");
 		$node->safe_psql('postgres', "UPDATE item SET v = 'new' WHERE id = 1");
 		return value_of(1) eq 'new';
 	},
@@ -366,7 +354,7 @@ my %scenario = (
 		my ($also) = @_;
 
 		fill(1);
-		disable("feed-read, read-marker$also");
+		disable($node, "feed-read, read-marker$also");
 		$node->safe_psql('postgres', "UPDATE item SET v = 'new' WHERE id = 1");
 		$node->stop('immediate');
 		$node->start;
@@ -409,7 +397,7 @@ foreach my $guard (sort keys %scenario)
 		begin();
 		ok($scenario{$guard}->('', @$variant), "$name, on: all is right");
 		begin();
-		disable($guard) if !$itself{$guard};
+		disable($node, $guard) if !$itself{$guard};
 		ok(!$scenario{$guard}->(", $guard", @$variant), "$name, off, is caught");
 	}
 }
@@ -445,7 +433,7 @@ foreach my $attempt (1 .. 20)
 	options(q{, SET command_timeout '500ms'});
 }
 
-disable('');
+disable($node, '');
 $node->stop;
 unlike(slurp_file($node->logfile), qr/PANIC:|TRAP:|terminated by signal/, 'nobody crashed');
 done_testing();

@@ -79,18 +79,6 @@ sub right
 	return;
 }
 
-sub disable
-{
-	my ($guards) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET cachekit.debug_disable = '$guards'");
-	$node->reload;
-	$node->poll_query_until('postgres',
-		"SELECT current_setting('cachekit.debug_disable') = '$guards'")
-	  or die 'the setting did not arrive';
-	return;
-}
-
 # --- the scenarios, on a server "hot" that has default options, under load ---
 
 # Connections live for a moment only.
@@ -112,12 +100,12 @@ my %scenario = (
 		options(q{DROP max_lifetime});
 	},
 	'pool-drain' => sub {
-		disable('pool-drain');
+		disable($node, 'pool-drain');
 		my $reconnects = short_lives();
 
 		ok(wait_for_server($node, 'hot', "reconnects > $reconnects"),
 			"$what: without draining them first, the sender has to begin anew");
-		disable('');
+		disable($node, '');
 		options(q{DROP max_lifetime});
 	},
 	'3 idle' => sub {

@@ -131,6 +131,21 @@ foreach my $try (1 .. 20)
 }
 is($wrong, 0, "$what: it waits for the new one");
 
+# the launcher, which has the catalog read, stands still: nobody knows of the new options yet
+my $launcher = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'cachekit launcher'});
+my $writer = session($node, 'postgres', $on, q{cachekit.synchronous_timeout = '600s'});
+my $writer_pid = pid_of($writer);
+kill('STOP', $launcher) == 1 or die 'could not stop the launcher';
+sql(sprintf q{ALTER SERVER hot OPTIONS (SET port '%d')}, $other->port);
+$other->set('postgres:t:1', 'old');
+send_query($writer, 'UPDATE t SET v = v + 1 WHERE id = 1');
+wait_for_pids($node, q{query LIKE 'UPDATE t%' AND (state = 'idle' OR wait_event_type = 'Extension')}, $writer_pid);
+is(sql("SELECT state FROM pg_stat_activity WHERE pid = $writer_pid"), 'active', "$what: it waits until the options are known");
+kill('CONT', $launcher);
+result($writer);
+ok(!$other->exists('postgres:t:1'), "$what: and then for the server");
+$writer->quit;
+
 # --- flushes that follow each other ---
 
 begin('flush after flush', $memcached->server_options);
