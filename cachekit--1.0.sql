@@ -54,11 +54,34 @@ CREATE TABLE cachekit.entity (
 	negative_ttl cachekit.ttl,
 	on_change    pg_catalog.text NOT NULL,
 	local        pg_catalog.bool NOT NULL,
-	columns      pg_catalog.name[]
+	columns      pg_catalog.name[],
+	many         pg_catalog.bool NOT NULL,
+	allow_untracked pg_catalog.bool NOT NULL,
+	refresh_absent pg_catalog.bool NOT NULL,
+	ttl_jitter   pg_catalog.int4,
+	max_value_size pg_catalog.int4,
+	early_refresh pg_catalog.float8 NOT NULL,
+	redefined    pg_catalog.bool NOT NULL
 );
 COMMENT ON TABLE cachekit.entity IS 'what is attached, and how; changed by attach() and detach() only';
 REVOKE ALL ON cachekit.entity FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('cachekit.entity', '');
+
+-- How the rows of base tables map to the keys of views; src/dependency.c knows the order of the columns.
+CREATE TABLE cachekit.dependency (
+	entity  pg_catalog.regclass NOT NULL,
+	base    pg_catalog.regclass NOT NULL,
+	number  pg_catalog.int4 NOT NULL,
+	key     pg_catalog.name[],
+	via     pg_catalog.text,
+	query   pg_catalog.text,
+	owner   pg_catalog.name,
+	derived pg_catalog.bool NOT NULL,
+	PRIMARY KEY (entity, base, number)
+);
+COMMENT ON TABLE cachekit.dependency IS 'which keys of an entity a row of a base table concerns; changed by attach(), add_dependency() and drop_dependency() only';
+REVOKE ALL ON cachekit.dependency FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('cachekit.dependency', '');
 
 -- ---------------------------------------------------------------------------
 -- Triggers: executable by PUBLIC (see above); they ignore a relation that is not
@@ -99,17 +122,46 @@ CREATE FUNCTION cachekit.attach(
 	negative_ttl cachekit.ttl DEFAULT NULL,
 	on_change    pg_catalog.text DEFAULT NULL,
 	local        pg_catalog.bool DEFAULT NULL,
-	columns      pg_catalog.name[] DEFAULT NULL
+	columns      pg_catalog.name[] DEFAULT NULL,
+	many         pg_catalog.bool DEFAULT NULL,
+	allow_untracked pg_catalog.bool DEFAULT NULL,
+	refresh_absent pg_catalog.bool DEFAULT NULL,
+	ttl_jitter   pg_catalog.int4 DEFAULT NULL,
+	max_value_size pg_catalog.int4 DEFAULT NULL,
+	early_refresh pg_catalog.float8 DEFAULT NULL
 ) RETURNS pg_catalog.void
 AS 'MODULE_PATHNAME', 'ck_attach' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cachekit.attach(pg_catalog.regclass, pg_catalog.name[], pg_catalog.text, pg_catalog.name[],
-	cachekit.ttl, cachekit.ttl, pg_catalog.text, pg_catalog.bool, pg_catalog.name[])
-IS 'makes an entity of a table, or changes its settings; what is not given (NULL) keeps its setting';
+	cachekit.ttl, cachekit.ttl, pg_catalog.text, pg_catalog.bool, pg_catalog.name[],
+	pg_catalog.bool, pg_catalog.bool, pg_catalog.bool, pg_catalog.int4, pg_catalog.int4, pg_catalog.float8)
+IS 'makes an entity of a table or view, or changes its settings; what is not given (NULL) keeps its setting';
 
 CREATE FUNCTION cachekit.detach(relation pg_catalog.regclass) RETURNS pg_catalog.void
 AS 'MODULE_PATHNAME', 'ck_detach' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION cachekit.detach(pg_catalog.regclass)
 IS 'undoes attach(): removes the triggers and what is cached';
+
+CREATE FUNCTION cachekit.add_dependency(
+	entity pg_catalog.regclass,
+	base   pg_catalog.regclass,
+	key    pg_catalog.name[] DEFAULT NULL,
+	via    pg_catalog.text DEFAULT NULL
+) RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_add_dependency' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.add_dependency(pg_catalog.regclass, pg_catalog.regclass, pg_catalog.name[], pg_catalog.text)
+IS 'says which keys of a view''s entity a row of a base table concerns: by its columns, or by a query ($1 is the changed row); for who owns both';
+
+CREATE FUNCTION cachekit.drop_dependency(entity pg_catalog.regclass, base pg_catalog.regclass) RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'ck_drop_dependency' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.drop_dependency(pg_catalog.regclass, pg_catalog.regclass)
+IS 'forgets the dependencies of an entity on a base table, and removes its triggers there';
+
+CREATE VIEW cachekit.dependencies AS
+SELECT e.name, e.relation, d.base, d.key, d.via, d.query, d.derived
+  FROM cachekit.dependency AS d
+  JOIN cachekit.entity AS e ON e.relation OPERATOR(pg_catalog.=) d.entity;
+COMMENT ON VIEW cachekit.dependencies IS 'which keys of an entity that is a view a row of a base table concerns; query: via with all names qualified, as it is run; derived: found by attach()';
+GRANT SELECT ON cachekit.dependencies TO PUBLIC;
 
 CREATE FUNCTION cachekit.entity_problem(relation pg_catalog.regclass) RETURNS pg_catalog.text
 AS 'MODULE_PATHNAME', 'ck_entity_problem' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -118,7 +170,8 @@ IS 'why an entity is not cached; NULL when it is';
 
 CREATE VIEW cachekit.entities AS
 SELECT e.name, e.relation, e.key, e.servers, e.ttl, e.negative_ttl, e.on_change, e.local, e.columns,
-       cachekit.entity_problem(e.relation) IS NULL AS sound
+       cachekit.entity_problem(e.relation) IS NULL AS sound,
+       e.many, e.allow_untracked, e.refresh_absent, e.ttl_jitter, e.max_value_size, e.early_refresh
   FROM cachekit.entity AS e;
 COMMENT ON VIEW cachekit.entities IS 'what is attached, and how; sound: every change of it is seen, so it is cached';
 GRANT SELECT ON cachekit.entities TO PUBLIC;
@@ -153,18 +206,60 @@ COMMENT ON FUNCTION cachekit.fetch_row(anyelement, pg_catalog.text, pg_catalog.t
 IS 'fetch_row() with the key given as text';
 
 CREATE FUNCTION cachekit.fetch_many(entity pg_catalog.regclass, keys anyarray, strategy pg_catalog.text DEFAULT 'refresh',
-	OUT key pg_catalog.text, OUT value pg_catalog.jsonb)
+	consistent pg_catalog.bool DEFAULT false, OUT key pg_catalog.text, OUT value pg_catalog.jsonb)
 RETURNS SETOF pg_catalog.record
 AS 'MODULE_PATHNAME', 'ck_fetch_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cachekit.fetch_many(pg_catalog.regclass, anyarray, pg_catalog.text)
-IS 'the documents of many keys, in their order; value is NULL where there is no such row';
+COMMENT ON FUNCTION cachekit.fetch_many(pg_catalog.regclass, anyarray, pg_catalog.text, pg_catalog.bool)
+IS 'the documents of many keys, in their order; value is NULL where there is no such row. Each is as fetch() gives it; consistent: all of them as of one moment (with strategy ''fresh'', all NULL if the caches cannot tell that)';
 
 CREATE FUNCTION cachekit.fetch_many(entity pg_catalog.regclass, keys pg_catalog.text, strategy pg_catalog.text DEFAULT 'refresh',
-	OUT key pg_catalog.text, OUT value pg_catalog.jsonb)
+	consistent pg_catalog.bool DEFAULT false, OUT key pg_catalog.text, OUT value pg_catalog.jsonb)
 RETURNS SETOF pg_catalog.record
 AS 'MODULE_PATHNAME', 'ck_fetch_many_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cachekit.fetch_many(pg_catalog.regclass, pg_catalog.text, pg_catalog.text)
+COMMENT ON FUNCTION cachekit.fetch_many(pg_catalog.regclass, pg_catalog.text, pg_catalog.text, pg_catalog.bool)
 IS 'fetch_many() with the keys given as an array literal, {3,1,2}';
+
+-- ---------------------------------------------------------------------------
+-- Warming.  The procedure commits, so it can have no settings of its own; all names in its queries
+-- are qualified.
+-- ---------------------------------------------------------------------------
+
+-- src/warm_state.c writes it; what a dump would hold would be about other caches.
+CREATE TABLE cachekit.warm_state (
+	entity       pg_catalog.regclass NOT NULL PRIMARY KEY,
+	key          pg_catalog.name[] NOT NULL,
+	query        pg_catalog.text,
+	last_key     pg_catalog.text,
+	done         pg_catalog.int8 NOT NULL,
+	total        pg_catalog.int8 NOT NULL,
+	missed       pg_catalog.int8 NOT NULL,
+	started_at   pg_catalog.timestamptz NOT NULL,
+	updated_at   pg_catalog.timestamptz NOT NULL,
+	finished_at  pg_catalog.timestamptz,
+	resumed_at   pg_catalog.timestamptz NOT NULL,
+	resumed_done pg_catalog.int8 NOT NULL
+);
+COMMENT ON TABLE cachekit.warm_state IS 'how far warm() has come with each entity; written by warm() only';
+REVOKE ALL ON cachekit.warm_state FROM PUBLIC;
+
+CREATE VIEW cachekit.warm_progress AS
+SELECT e.name, w.done, GREATEST(w.total, w.done) AS total, r.rate,
+       CASE WHEN w.finished_at IS NOT NULL THEN '0'::pg_catalog.interval
+            WHEN r.rate OPERATOR(pg_catalog.>) 0
+            THEN pg_catalog.make_interval(secs => pg_catalog.round((GREATEST(w.total, w.done) OPERATOR(pg_catalog.-) w.done) OPERATOR(pg_catalog./) r.rate)) END AS time_left,
+       w.started_at, w.updated_at, w.finished_at IS NOT NULL AS finished
+  FROM cachekit.warm_state AS w
+  JOIN cachekit.entity AS e ON e.relation OPERATOR(pg_catalog.=) w.entity
+ CROSS JOIN LATERAL (SELECT (w.done OPERATOR(pg_catalog.-) w.resumed_done)::pg_catalog.float8
+                            OPERATOR(pg_catalog./) NULLIF(pg_catalog.date_part('epoch', w.updated_at OPERATOR(pg_catalog.-) w.resumed_at), 0)) AS r(rate);
+COMMENT ON VIEW cachekit.warm_progress IS 'how far warm() has come with each entity, or had when it ended; rate: documents a second';
+GRANT SELECT ON cachekit.warm_progress TO PUBLIC;
+
+CREATE PROCEDURE cachekit.warm(entity pg_catalog.regclass, query pg_catalog.text DEFAULT NULL,
+	batch pg_catalog.int4 DEFAULT 1000, restart pg_catalog.bool DEFAULT false)
+AS 'MODULE_PATHNAME', 'ck_warm' LANGUAGE C;
+COMMENT ON PROCEDURE cachekit.warm(pg_catalog.regclass, pg_catalog.text, pg_catalog.int4, pg_catalog.bool)
+IS 'loads all documents of an entity, or those whose keys the query returns, into its caches, in batches, each in a transaction of its own; goes on where an earlier call was interrupted, unless restart; for whoever may SELECT. See the view warm_progress';
 
 -- ---------------------------------------------------------------------------
 -- By hand
@@ -231,6 +326,8 @@ CREATE FUNCTION cachekit.entity_counters(
 	OUT bypass_unsound pg_catalog.int8,
 	OUT fills pg_catalog.int8, OUT fills_refused pg_catalog.int8,
 	OUT invalidations pg_catalog.int8, OUT flushes pg_catalog.int8, OUT errors pg_catalog.int8,
+	OUT links_unresolved pg_catalog.int8,
+	OUT early_refreshes pg_catalog.int8,
 	OUT latency_histogram pg_catalog.int8[])
 RETURNS SETOF pg_catalog.record
 AS 'MODULE_PATHNAME', 'ck_entity_counters' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -256,6 +353,8 @@ SELECT e.name,
        COALESCE(c.invalidations, 0) AS invalidations,
        COALESCE(c.flushes, 0) AS flushes,
        COALESCE(c.errors, 0) AS errors,
+       COALESCE(c.links_unresolved, 0) AS links_unresolved,
+       COALESCE(c.early_refreshes, 0) AS early_refreshes,
        c.latency_histogram
   FROM cachekit.entity AS e
   LEFT JOIN cachekit.entity_counters() AS c ON c.relation OPERATOR(pg_catalog.=) e.relation;
@@ -278,6 +377,8 @@ COMMENT ON COLUMN cachekit.stat_entities.fills_refused IS 'documents not stored:
 COMMENT ON COLUMN cachekit.stat_entities.invalidations IS 'documents invalidated by commits';
 COMMENT ON COLUMN cachekit.stat_entities.flushes IS 'commits that invalidated the whole entity';
 COMMENT ON COLUMN cachekit.stat_entities.errors IS 'loads that ended in an error';
+COMMENT ON COLUMN cachekit.stat_entities.links_unresolved IS 'commits that invalidated the whole entity because a "via" query failed or took longer than cachekit.dependency_timeout';
+COMMENT ON COLUMN cachekit.stat_entities.early_refreshes IS 'documents loaded anew before they expired (early_refresh)';
 COMMENT ON COLUMN cachekit.stat_entities.latency_histogram IS 'element i+1 counts the fetches that took less than 2^i microseconds and not less than 2^(i-1); the last has no bound';
 GRANT SELECT ON cachekit.stat_entities TO PUBLIC;
 
@@ -292,6 +393,7 @@ CREATE FUNCTION cachekit.server_states(
 	OUT namespace pg_catalog.text, OUT state pg_catalog.text, OUT readable pg_catalog.bool,
 	OUT breaker pg_catalog.text, OUT "position" pg_catalog.pg_lsn, OUT lag_bytes pg_catalog.int8, OUT pid pg_catalog.int4, OUT keeps_wal pg_catalog.bool, OUT connections pg_catalog.int4,
 	OUT sent pg_catalog.int8, OUT acknowledged pg_catalog.int8, OUT fills_sent pg_catalog.int8, OUT fills_dropped pg_catalog.int8, OUT reads pg_catalog.int8, OUT read_hits pg_catalog.int8, OUT reconnects pg_catalog.int8, OUT resumes pg_catalog.int8, OUT flushes pg_catalog.int8, OUT replacements pg_catalog.int8,
+	OUT refreshes pg_catalog.int8, OUT refreshes_fallen_back pg_catalog.int8, OUT refreshes_pending pg_catalog.int4,
 	OUT last_error pg_catalog.text, OUT last_error_at pg_catalog.timestamptz,
 	OUT oldest_unacknowledged pg_catalog.timestamptz, OUT latency_histogram pg_catalog.int8[])
 RETURNS SETOF pg_catalog.record
@@ -300,12 +402,15 @@ COMMENT ON FUNCTION cachekit.server_states() IS 'state and counters of the cache
 
 CREATE VIEW cachekit.stat_hosts AS
 SELECT s.srvname AS name, t.host, t.state, t.breaker, t."position", t.lag_bytes, t.oldest_unacknowledged,
-       t.sent, t.acknowledged, t.fills_sent, t.fills_dropped, t.reads, t.read_hits, t.reconnects, t.resumes, t.flushes, t.connections, t.replacements, t.last_error, t.last_error_at, t.latency_histogram
+       t.sent, t.acknowledged, t.fills_sent, t.fills_dropped, t.reads, t.read_hits, t.reconnects, t.resumes, t.flushes, t.connections, t.replacements, t.refreshes, t.refreshes_fallen_back, t.refreshes_pending, t.last_error, t.last_error_at, t.latency_histogram
   FROM cachekit.server_states() AS t
   JOIN pg_catalog.pg_foreign_server AS s ON s.oid OPERATOR(pg_catalog.=) t.serverid;
 COMMENT ON VIEW cachekit.stat_hosts IS 'what the sender of each host of each cache server did, since the server started or stat_reset()';
 COMMENT ON COLUMN cachekit.stat_hosts.connections IS 'connections that keys are distributed to now';
 COMMENT ON COLUMN cachekit.stat_hosts.replacements IS 'connections that took the place of one that reached max_lifetime or was closed by idle_timeout';
+COMMENT ON COLUMN cachekit.stat_hosts.refreshes IS 'changed documents that were loaded again and took the place of the old ones';
+COMMENT ON COLUMN cachekit.stat_hosts.refreshes_fallen_back IS 'changed documents that were to be loaded again, and were deleted instead: too late, too large, too many, refused, or there is no such row any more';
+COMMENT ON COLUMN cachekit.stat_hosts.refreshes_pending IS 'changed documents that are being loaded again or stored now';
 GRANT SELECT ON cachekit.stat_hosts TO PUBLIC;
 
 -- A server with several hosts is as far as the host that is furthest behind.
@@ -321,6 +426,8 @@ SELECT h.name,
        pg_catalog.sum(h.reconnects)::pg_catalog.int8 AS reconnects, pg_catalog.sum(h.resumes)::pg_catalog.int8 AS resumes,
        pg_catalog.sum(h.flushes)::pg_catalog.int8 AS flushes,
        pg_catalog.sum(h.connections)::pg_catalog.int4 AS connections, pg_catalog.sum(h.replacements)::pg_catalog.int8 AS replacements,
+       pg_catalog.sum(h.refreshes)::pg_catalog.int8 AS refreshes, pg_catalog.sum(h.refreshes_fallen_back)::pg_catalog.int8 AS refreshes_fallen_back,
+       pg_catalog.sum(h.refreshes_pending)::pg_catalog.int4 AS refreshes_pending,
        (pg_catalog.array_agg(h.last_error ORDER BY h.last_error_at DESC NULLS LAST))[1] AS last_error,
        pg_catalog.max(h.last_error_at) AS last_error_at,
        (SELECT pg_catalog.array_agg(l.n ORDER BY l.i)
@@ -331,6 +438,9 @@ SELECT h.name,
  GROUP BY h.name;
 COMMENT ON COLUMN cachekit.stat_servers.connections IS 'connections that keys are distributed to now';
 COMMENT ON COLUMN cachekit.stat_servers.replacements IS 'connections that took the place of one that reached max_lifetime or was closed by idle_timeout';
+COMMENT ON COLUMN cachekit.stat_servers.refreshes IS 'changed documents that were loaded again and took the place of the old ones';
+COMMENT ON COLUMN cachekit.stat_servers.refreshes_fallen_back IS 'changed documents that were to be loaded again, and were deleted instead: too late, too large, too many, refused, or there is no such row any more';
+COMMENT ON COLUMN cachekit.stat_servers.refreshes_pending IS 'changed documents that are being loaded again or stored now';
 COMMENT ON VIEW cachekit.stat_servers IS 'what the sender of each cache server did, since the server started or stat_reset(); stat_hosts has its hosts one by one';
 GRANT SELECT ON cachekit.stat_servers TO PUBLIC;
 
@@ -351,6 +461,19 @@ AS 'MODULE_PATHNAME', 'ck_wait_for_delivery' LANGUAGE C VOLATILE PARALLEL UNSAFE
 COMMENT ON FUNCTION cachekit.wait_for_delivery(pg_catalog.interval)
 IS 'waits until every cache server has acknowledged all that was committed before the call; false when the time is up, the namespace of a server is refused, or there is no room for one';
 
+CREATE FUNCTION cachekit.view_reads(view pg_catalog.regclass, key pg_catalog.name[],
+	OUT relation pg_catalog.text, OUT columns pg_catalog.text, OUT derived pg_catalog.text,
+	OUT complete pg_catalog.bool)
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'ck_view_reads' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.view_reads(pg_catalog.regclass, pg_catalog.name[])
+IS 'what a view of yours reads: tables, their columns (* is whole rows), and which columns equal the given key of the view; complete if that is known for every occurrence of the table';
+
+CREATE FUNCTION cachekit.view_problems(view pg_catalog.regclass) RETURNS SETOF pg_catalog.text
+AS 'MODULE_PATHNAME', 'ck_view_problems' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.view_problems(pg_catalog.regclass)
+IS 'why documents of a view of yours could change without any trigger telling';
+
 CREATE FUNCTION cachekit.is_preloaded() RETURNS pg_catalog.bool
 AS 'MODULE_PATHNAME', 'ck_is_preloaded' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cachekit.is_preloaded() IS 'is cachekit in shared_preload_libraries, so that it can cache?';
@@ -358,6 +481,10 @@ COMMENT ON FUNCTION cachekit.is_preloaded() IS 'is cachekit in shared_preload_li
 CREATE FUNCTION cachekit.slots_in_use() RETURNS pg_catalog.int4
 AS 'MODULE_PATHNAME', 'ck_slots_in_use' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cachekit.slots_in_use() IS 'how many of the cachekit.max_entities slots are taken, in all databases';
+
+CREATE FUNCTION cachekit.refresher_missing() RETURNS pg_catalog.bool
+AS 'MODULE_PATHNAME', 'ck_refresher_missing' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.refresher_missing() IS 'was there, in the last two minutes, no background worker to load changed documents of this database again?';
 
 CREATE FUNCTION cachekit.health(OUT severity pg_catalog.text, OUT subject pg_catalog.text,
 	OUT problem pg_catalog.text, OUT hint pg_catalog.text)
@@ -372,6 +499,10 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $
 	            THEN 'Raise cachekit.max_entities (now ' || current_setting('cachekit.max_entities') || ') and restart the server.'
 	            WHEN p.problem LIKE '% is missing, disabled or altered'
 	            THEN 'Attach it again: SELECT cachekit.attach(' || quote_literal(e.relation::regclass::text) || ').'
+	            WHEN p.problem LIKE '%has no dependency%'
+	            THEN 'Say which keys a row of that table concerns: cachekit.add_dependency(' || quote_literal(e.relation::regclass::text) || ', table, key => ...), or via => ''SELECT ...''.'
+	            WHEN p.problem LIKE '%"via" query%'
+	            THEN 'Give the query anew: cachekit.drop_dependency(), then cachekit.add_dependency().'
 	            WHEN p.problem LIKE 'column %'
 	            THEN 'Leave it out: SELECT cachekit.attach(' || quote_literal(e.relation::regclass::text) || ', columns => ...).'
 	            ELSE 'Undo that, or detach it: SELECT cachekit.detach(' || quote_literal(e.relation::regclass::text) || ').' END
@@ -408,6 +539,10 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $
 	  FROM (SELECT serverid, max(hosts) AS hosts, count(*) AS n FROM cachekit.server_states() GROUP BY serverid) AS t
 	  JOIN pg_foreign_server AS s ON s.oid = t.serverid
 	 WHERE t.n < t.hosts
+	UNION ALL
+	SELECT 'warning', 'refresher', 'no background worker could be started, so changed documents of entities with on_change ''refresh'' are deleted',
+	       'Raise max_worker_processes (now ' || current_setting('max_worker_processes') || ') and restart the server.'
+	 WHERE cachekit.refresher_missing()
 	UNION ALL
 	SELECT 'warning', 'event trigger ' || t.name, 'it is missing or not ENABLE ALWAYS, so DDL of sessions without the library is not followed',
 	       'ALTER EVENT TRIGGER ' || t.name || ' ENABLE ALWAYS.'

@@ -10,7 +10,9 @@
  * moment and last; and once a second they are asked for together with the
  * traces, which keeps a cache that evicts what nobody reads from evicting these.
  * A document counts only if the marker beside it has passed the last change
- * that the session knows of.
+ * that the session knows of.  Where documents have been replaced (refresh.h)
+ * that does not tell enough, because the marker has passed such a change before
+ * the document is replaced: then the traces are asked for and looked at, too.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +23,7 @@
 #include "postmaster/interrupt.h"
 
 #include "debug.h"
+#include "refresh.h"
 #include "requests.h"
 #include "sender.h"
 
@@ -34,7 +37,9 @@ typedef struct ReadCall
 {
 	Sender	   *sender;
 	int			n;
-	int			traces;			/* keys between these and the marker */
+	int			traces;			/* keys between these and the marker, */
+	int			trace_link[MAX_LINKS];	/* whose they are, */
+	uint64		trace[MAX_LINKS];	/* and what they were when it was sent */
 	XLogRecPtr	marker_acked;	/* when it was sent */
 	instr_time	start;
 	ReadTicket	ticket[FLEXIBLE_ARRAY_MEMBER];
@@ -86,8 +91,8 @@ on_marker(void *arg, LinkStatus status, const LinkValue *values, int n, const ch
 static bool
 marker_is_due(Sender *sender)
 {
-	if (sender->fills != NIL || sender->ready_since == 0 || sender->nap_until == 0 ||
-		ShutdownRequestPending || pg_atomic_read_u32(&sender->server->marker_wanted) != 0)
+	if (sender->fills != NIL || !refresh_is_idle(sender) || sender->ready_since == 0 ||
+		sender->nap_until == 0 || ShutdownRequestPending || pg_atomic_read_u32(&sender->server->marker_wanted) != 0)
 		return true;
 	return sender_elapsed(sender->marker_at) >= MARKER_PAUSE_US;
 }
@@ -108,7 +113,7 @@ answer_write_marker(Sender *sender)
 		return;
 	if (sender->marker_in_flight || sender->faulted || sender->holding ||
 		(position == sender->marker_sent && restart == sender->marker_restart) ||
-		deliver_is_flushing(sender, "") || !marker_is_due(sender) ||
+		flush_is_pending(sender, "") || !marker_is_due(sender) ||
 		(sender->marker_refused != 0 &&
 		 sender_elapsed(sender->marker_refused) < MARKER_RETRY_US))
 		return;
@@ -186,6 +191,35 @@ is_our_cache(Sender *sender, const ReadCall *call, const LinkValue *marker,
 		found.position >= call->marker_acked && found.position <= sender->marker_sent;
 }
 
+/* The number in a value; 0 if it is none. */
+static uint64
+number_in(const LinkValue *value)
+{
+	char		text[24];
+
+	if (value->bytes == NULL || value->len >= sizeof(text))
+		return 0;
+	memcpy(text, value->bytes, value->len);
+	text[value->len] = '\0';
+	return strtoull(text, NULL, 10);
+}
+
+/* Have the data gone back to before a trace, and with it a document that was stored? */
+static bool
+has_lost_trace(Sender *sender, const ReadCall *call, const LinkValue *traces)
+{
+	if (!sender->traces_tell || !CK_GUARD("refresh-trace"))
+		return false;
+	for (int i = 0; i < call->traces; i++)
+	{
+		/* unless it may have gone otherwise since */
+		if (call->trace[i] > sender->trace_void[call->trace_link[i]] &&
+			number_in(&traces[i]) < call->trace[i])
+			return true;
+	}
+	return false;
+}
+
 static void
 on_read(void *arg, LinkStatus status, const LinkValue *values, int n, const char *text)
 {
@@ -199,7 +233,8 @@ on_read(void *arg, LinkStatus status, const LinkValue *values, int n, const char
 	sender->reads_in_flight--;
 	if (call->n > 0)
 		stats_latency_bucket(sender->server->latency, call->start, call->n);
-	if (good && !is_our_cache(sender, call, &values[marker], &values[marker + 1], &position))
+	if (good && (!is_our_cache(sender, call, &values[marker], &values[marker + 1], &position) ||
+				 has_lost_trace(sender, call, &values[call->n])))
 	{
 		sender_fault_changed(sender);
 		good = false;
@@ -237,12 +272,15 @@ send_reads(Sender *sender, ReadCall *call)
 		keys[i] = key;
 	}
 	n = call->n;
-	for (int i = 0; i < MAX_LINKS && call->n == 0; i++)
+	call->traces = 0;
+	for (int i = 0; i < MAX_LINKS && (call->n == 0 || sender->traces_tell); i++)
 	{
-		if (sender->trace_acked[i] != 0)
-			keys[n++] = sender->trace_key[i];
+		if (sender->trace_acked[i] == 0)
+			continue;
+		call->trace_link[call->traces] = i;
+		call->trace[call->traces++] = sender->trace_acked[i];
+		keys[n++] = sender->trace_key[i];
 	}
-	call->traces = n - call->n;
 	keys[n++] = sender->marker_key;
 	keys[n++] = sender->owner_key;
 	for (int i = 0; i < n; i++)
@@ -271,7 +309,7 @@ static void
 check_cache(Sender *sender)
 {
 	if (pg_atomic_read_u32(&sender->server->readable) == 0 || sender->faulted ||
-		sender->marker_acked == InvalidXLogRecPtr || deliver_is_flushing(sender, "") ||
+		sender->marker_acked == InvalidXLogRecPtr || flush_is_pending(sender, "") ||
 		sender->holding || sender_elapsed(sender->checked) < CHECK_US)
 		return;
 	sender->checked = GetCurrentTimestamp();
@@ -312,7 +350,8 @@ answer_reads(Sender *sender)
 	{
 		if (!server_is_readable(sender->server) ||
 			(feed_position(sender->feed) < ticket.needed && CK_GUARD("read-position")) ||
-			deliver_is_flushing(sender, ticket.named_key) ||
+			flush_is_pending(sender, ticket.named_key) ||
+			(refresh_is_pending(sender, ticket.named_key) && CK_GUARD("refresh-read")) ||
 			!is_for_us(sender, &ticket) || sender->reads_in_flight >= MAX_READS ||
 			(sender->marker_acked == InvalidXLogRecPtr && CK_GUARD("readable")))
 		{

@@ -13,31 +13,33 @@
  */
 #include "compat.h"
 
+#include <math.h>
+
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/catalog.h"
-#include "catalog/index.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
-#include "foreign/foreign.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "attach.h"
+#include "attach_check.h"
 #include "catalog.h"
 #include "changes.h"
 #include "debug.h"
+#include "dependency.h"
 #include "entity.h"
 #include "members.h"
-#include "options.h"
+#include "sources.h"
 #include "ttl.h"
 
 PG_FUNCTION_INFO_V1(ck_attach);
@@ -47,65 +49,13 @@ PG_FUNCTION_INFO_V1(ck_detach);
 enum
 {
 	ARG_RELATION, ARG_KEY, ARG_NAME, ARG_SERVERS, ARG_TTL, ARG_NEGATIVE_TTL,
-	ARG_ON_CHANGE, ARG_LOCAL, ARG_COLUMNS
+	ARG_ON_CHANGE, ARG_LOCAL, ARG_COLUMNS, ARG_MANY, ARG_ALLOW_UNTRACKED, ARG_REFRESH_ABSENT,
+	ARG_TTL_JITTER, ARG_MAX_VALUE_SIZE, ARG_EARLY_REFRESH
 };
 
-static void
-refuse(Relation rel, const char *why, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("cannot attach \"%s\": %s", RelationGetRelationName(rel), why),
-			 hint ? errhint("%s", hint) : 0));
-}
-
-/* What no entity can be made of, or its changes would go unseen. */
-static void
-check_member(Relation rel)
-{
-	Form_pg_class form = rel->rd_rel;
-
-	if (form->relkind == RELKIND_FOREIGN_TABLE)
-		refuse(rel, "it is a foreign table", "Changes on the other side fire no trigger here.");
-	if (form->relkind == RELKIND_VIEW)
-		refuse(rel, "it is a view", "Attach the table; only tables and partitioned tables can be attached.");
-	if (form->relkind == RELKIND_MATVIEW)
-		refuse(rel, "it is a materialized view",
-			   "Its refresh fires no trigger; only tables and partitioned tables can be attached.");
-	if (form->relkind != RELKIND_RELATION && form->relkind != RELKIND_PARTITIONED_TABLE)
-		refuse(rel, "it is not a table", "Only tables and partitioned tables can be attached.");
-	if (!CK_GUARD("attach-refusals"))
-		return;
-	if (form->relpersistence == RELPERSISTENCE_TEMP)
-		refuse(rel, "it is a temporary table", "Only its own session could read it.");
-	if (form->relpersistence == RELPERSISTENCE_UNLOGGED)
-		refuse(rel, "it is an unlogged table",
-			   "A crash empties it without a trace. ALTER TABLE ... SET LOGGED first.");
-	if (form->relrowsecurity)
-		refuse(rel, "it has row security",
-			   "Who may see a row cannot be told from a cached document.");
-	if (form->relkind == RELKIND_RELATION && form->relhassubclass &&
-		find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
-		refuse(rel, "it has child tables by plain inheritance",
-			   "Changes of child tables fire no trigger on it. Use a partitioned table, or attach the child tables.");
-}
-
-static void
-check_relation(Relation rel)
-{
-	Oid			schema = RelationGetNamespace(rel);
-
-	if (IsCatalogRelation(rel) || IsToastRelation(rel) ||
-		RelationGetRelid(rel) < FirstNormalObjectId)
-		refuse(rel, "it is a system catalog", NULL);
-	if (strcmp(get_namespace_name(schema), "cachekit") == 0)
-		refuse(rel, "it belongs to cachekit itself", NULL);
-	check_member(rel);
-}
-
 /* The strings of a name[] argument; an error for NULLs and repetitions. */
-static List *
-names_argument(Datum array, const char *argument)
+List *
+attach_names_argument(Datum array, const char *argument)
 {
 	Datum	   *elems;
 	bool	   *nulls;
@@ -134,175 +84,15 @@ names_argument(Datum array, const char *argument)
 	return names;
 }
 
-/* The columns of the primary key, in its order; NIL: there is none. */
-static List *
-primary_key(Relation rel)
+/* A number of attach()'s, which must be one of these. */
+static double
+in_range(double value, double low, double high, const char *argument)
 {
-	Oid			index = RelationGetPrimaryKeyIndex(rel);
-	HeapTuple	tuple;
-	Form_pg_index form;
-	List	   *names = NIL;
-
-	if (!OidIsValid(index))
-		return NIL;
-	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for index %u", index);
-	form = (Form_pg_index) GETSTRUCT(tuple);
-	for (int i = 0; i < form->indnkeyatts; i++)
-		names = lappend(names, get_attname(RelationGetRelid(rel), form->indkey.values[i], false));
-	ReleaseSysCache(tuple);
-	return names;
-}
-
-/* Does a unique index make sure that a key has one row at most? */
-static bool
-key_is_unique(Relation rel, List *key)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *cell;
-	bool		unique = false;
-
-	foreach(cell, indexes)
-	{
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell)));
-		Form_pg_index form;
-		bool		covers;
-
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		form = (Form_pg_index) GETSTRUCT(tuple);
-		covers = form->indisunique && form->indisvalid &&
-			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
-		for (int i = 0; covers && i < form->indnkeyatts; i++)
-		{
-			char	   *column = get_attname(RelationGetRelid(rel), form->indkey.values[i], true);
-			ListCell   *name;
-			bool		found = false;
-
-			foreach(name, key)
-				found |= (column && strcmp(column, lfirst(name)) == 0);
-			covers = found;
-		}
-		unique |= covers;
-		ReleaseSysCache(tuple);
-	}
-	return unique;
-}
-
-static AttrNumber
-user_column(Relation rel, const char *name, const char *argument)
-{
-	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), name);
-
-	if (attnum == InvalidAttrNumber)
+	if (isnan(value) || value < low || value > high)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of relation \"%s\" does not exist", name,
-						RelationGetRelationName(rel)),
-				 errdetail("\"%s\" takes names of columns of the relation.", argument)));
-	if (attnum < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg("\"%s\" of \"%s\" cannot be the system column \"%s\"", argument,
-						RelationGetRelationName(rel), name)));
-	return attnum;
-}
-
-static void
-check_key(Relation rel, List *key)
-{
-	ListCell   *cell;
-
-	if (key == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("cannot attach \"%s\": it has no primary key", RelationGetRelationName(rel)),
-				 errhint("Name the key columns: cachekit.attach(..., key => '{column, ...}').")));
-	if (list_length(key) > KEY_MAX_COLUMNS)
-		ereport(ERROR,
-				(errcode(ERRCODE_TOO_MANY_COLUMNS),
-				 errmsg("a key can have at most %d columns", KEY_MAX_COLUMNS)));
-	foreach(cell, key)
-	{
-		AttrNumber	attnum = user_column(rel, lfirst(cell), "key");
-		Oid			type;
-		int32		typmod;
-		Oid			collation;
-
-		get_atttypetypmodcoll(RelationGetRelid(rel), attnum, &type, &typmod, &collation);
-		if (key_kind(getBaseType(type), collation) == KEY_UNSUPPORTED && CK_GUARD("key-types"))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("column \"%s\" of type %s cannot be a key", (char *) lfirst(cell),
-							format_type_be(type)),
-					 errdetail("Equal values of a key must have one text form; those of this column may have several."),
-					 errhint("Key types are %s.", key_accepted_types())));
-	}
-}
-
-static void
-check_name(const char *name, Oid relid)
-{
-	char	   *encoded = key_percent_encode(name, strlen(name));
-	Oid			other = catalog_relation_of(name);
-
-	if (name[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("the name of an entity must not be empty")));
-	if (strcmp(name, "cachekit") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_RESERVED_NAME),
-				 errmsg("the name \"%s\" is reserved for cachekit itself", name),
-				 errhint("Give the entity another name: cachekit.attach(..., name => '...').")));
-	if (strlen(encoded) > KEY_MAX_ENTITY_NAME)
-		ereport(ERROR,
-				(errcode(ERRCODE_NAME_TOO_LONG),
-				 errmsg("the name of entity \"%s\" is too long", name),
-				 errdetail("It takes %d bytes in a cache key; %d are allowed.",
-						   (int) strlen(encoded), KEY_MAX_ENTITY_NAME),
-				 errhint("Give the entity a shorter name: cachekit.attach(..., name => '...').")));
-	if (OidIsValid(other) && get_rel_name(other) == NULL)
-		catalog_delete(other);	/* dropped where nobody told us */
-	else if (OidIsValid(other) && other != relid)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("the name \"%s\" is taken by another entity", name),
-				 errdetail("It is the name of relation %s.",
-						   quote_qualified_identifier(get_namespace_name(get_rel_namespace(other)),
-													  get_rel_name(other))),
-				 errhint("Give the entity another name: cachekit.attach(..., name => '...').")));
-}
-
-static void
-check_servers(List *servers)
-{
-	ListCell   *cell;
-
-	foreach(cell, servers)
-	{
-		ForeignServer *server = options_server(lfirst(cell));
-
-		if (!compat_server_usage(server->serverid, GetUserId()))
-			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
-	}
-}
-
-static void
-check_on_change(const char *on_change)
-{
-	if (strcmp(on_change, "invalidate") == 0)
-		return;
-	if (strcmp(on_change, "refresh") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("on_change => 'refresh' is not supported yet"),
-				 errhint("Use on_change => 'invalidate'.")));
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown on_change \"%s\"", on_change),
-			 errhint("Use on_change => 'invalidate'.")));
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("\"%s\" must be between %.0f and %.0f", argument, low, high)));
+	return value;
 }
 
 /* A later attach() of an attached relation keeps what is not given. */
@@ -316,21 +106,22 @@ take_arguments(FunctionCallInfo fcinfo, Relation rel, bool attached, EntityRow *
 		row->name = pstrdup(RelationGetRelationName(rel));
 		row->on_change = "invalidate";
 		row->local = true;
+		row->ttl_jitter = row->max_value_size = -1;
 	}
 	if (!PG_ARGISNULL(ARG_KEY))
 	{
-		row->key = names_argument(PG_GETARG_DATUM(ARG_KEY), "key");
+		row->key = attach_names_argument(PG_GETARG_DATUM(ARG_KEY), "key");
 		if (row->key == NIL)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("\"key\" must name a column")));
 	}
 	else if (!attached)
-		row->key = primary_key(rel);
+		row->key = attach_primary_key(rel);
 	if (!PG_ARGISNULL(ARG_NAME))
 		row->name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	if (!PG_ARGISNULL(ARG_SERVERS))
-		row->servers = names_argument(PG_GETARG_DATUM(ARG_SERVERS), "servers");
+		row->servers = attach_names_argument(PG_GETARG_DATUM(ARG_SERVERS), "servers");
 	if (!PG_ARGISNULL(ARG_TTL))
 	{
 		row->ttl = PG_GETARG_INTERVAL_P(ARG_TTL);
@@ -350,12 +141,26 @@ take_arguments(FunctionCallInfo fcinfo, Relation rel, bool attached, EntityRow *
 	if (!PG_ARGISNULL(ARG_LOCAL))
 		row->local = PG_GETARG_BOOL(ARG_LOCAL);
 	if (!PG_ARGISNULL(ARG_COLUMNS))
-		row->columns = names_argument(PG_GETARG_DATUM(ARG_COLUMNS), "columns");
+		row->columns = attach_names_argument(PG_GETARG_DATUM(ARG_COLUMNS), "columns");
+	if (!PG_ARGISNULL(ARG_MANY))
+		row->many = PG_GETARG_BOOL(ARG_MANY);
+	if (!PG_ARGISNULL(ARG_ALLOW_UNTRACKED))
+		row->allow_untracked = PG_GETARG_BOOL(ARG_ALLOW_UNTRACKED);
+	if (!PG_ARGISNULL(ARG_REFRESH_ABSENT))
+		row->refresh_absent = PG_GETARG_BOOL(ARG_REFRESH_ABSENT);
+	if (!PG_ARGISNULL(ARG_TTL_JITTER))
+		row->ttl_jitter = in_range(PG_GETARG_INT32(ARG_TTL_JITTER), -1, 100, "ttl_jitter");
+	if (!PG_ARGISNULL(ARG_MAX_VALUE_SIZE))
+		row->max_value_size = in_range(PG_GETARG_INT32(ARG_MAX_VALUE_SIZE), -1, MaxAllocSize / 4,
+									   "max_value_size");
+	if (!PG_ARGISNULL(ARG_EARLY_REFRESH))
+		row->early_refresh = in_range(PG_GETARG_FLOAT8(ARG_EARLY_REFRESH), 0, 1000,
+									  "early_refresh");
 }
 
-/* Open a relation for attach or detach: the caller must own it. */
-static Relation
-open_owned(Oid relid)
+/* For attach and detach; before the lock, because nobody may lock what is not his. */
+Relation
+attach_open_owned(Oid relid)
 {
 	Relation	rel;
 
@@ -375,8 +180,8 @@ open_owned(Oid relid)
 }
 
 /* Sessions that know the entity, or that it is none, must look again. */
-static void
-invalidate_members(List *members)
+void
+attach_invalidate(List *members)
 {
 	ListCell   *cell;
 
@@ -384,7 +189,24 @@ invalidate_members(List *members)
 		CacheInvalidateRelcacheByRelid(lfirst_oid(cell));
 }
 
-/* attach(relation, key, name, servers, ttl, negative_ttl, on_change, local, columns) */
+/* Remove an entity's triggers from all that it is made of; returns that. */
+static List *
+uninstall_all(Oid relid, const char *name)
+{
+	List	   *members = list_make1_oid(relid);
+	ListCell   *cell;
+
+	foreach(cell, sources_bases(relid))
+	{
+		LockRelationOid(lfirst_oid(cell), ShareRowExclusiveLock);
+		members = list_concat_unique_oid(members,
+										 members_of(lfirst_oid(cell), ShareRowExclusiveLock));
+		members_uninstall(lfirst_oid(cell), name);
+	}
+	return members;
+}
+
+/* attach(relation, key, name, servers, ttl, …): in the order of the enum above */
 Datum
 ck_attach(PG_FUNCTION_ARGS)
 {
@@ -395,6 +217,7 @@ ck_attach(PG_FUNCTION_ARGS)
 	EntityRow	row;
 	char	   *old_name = NULL;
 	bool		attached;
+	bool		is_view;
 
 	if (PG_ARGISNULL(ARG_RELATION))
 		ereport(ERROR,
@@ -402,15 +225,17 @@ ck_attach(PG_FUNCTION_ARGS)
 				 errmsg("the relation to attach must not be NULL")));
 	PreventCommandDuringRecovery("cachekit.attach()");
 	relid = PG_GETARG_OID(ARG_RELATION);
-	rel = open_owned(relid);
-	check_relation(rel);
-	members = members_of(relid, ShareRowExclusiveLock);
+	rel = attach_open_owned(relid);
+	attach_check_relation(rel);
+	is_view = rel->rd_rel->relkind == RELKIND_VIEW;
+	members = is_view ? list_make1_oid(relid) : members_of(relid, ShareRowExclusiveLock);
 	foreach(cell, members)
 	{
-		Relation	member = table_open(lfirst_oid(cell), NoLock);
+		Relation	member = relation_open(lfirst_oid(cell), NoLock);
 
-		check_member(member);
-		table_close(member, NoLock);
+		if (!is_view)
+			attach_check_member(member);
+		relation_close(member, NoLock);
 	}
 
 	attached = catalog_read(relid, &row);
@@ -421,13 +246,13 @@ ck_attach(PG_FUNCTION_ARGS)
 		changes_add_entity(relid, true);
 	}
 	take_arguments(fcinfo, rel, attached, &row);
-	check_key(rel, row.key);
-	check_name(row.name, relid);
-	check_servers(row.servers);
-	check_on_change(row.on_change);
+	attach_check_key(rel, row.key);
+	attach_check_name(row.name, relid);
+	attach_check_servers(row.servers);
+	attach_check_on_change(row.on_change);
 	foreach(cell, row.columns)
-		(void) user_column(rel, lfirst(cell), "columns");
-	if (!key_is_unique(rel, row.key))
+		(void) attach_column(rel, lfirst(cell), "columns");
+	if (!is_view && !row.many && !attach_key_is_unique(rel, row.key))
 		ereport(NOTICE,
 				(errmsg("no unique index makes sure that a key of \"%s\" has one row only",
 						RelationGetRelationName(rel)),
@@ -435,12 +260,18 @@ ck_attach(PG_FUNCTION_ARGS)
 	relation_close(rel, NoLock);
 
 	if (attached && strcmp(old_name, row.name) != 0)
-		members_uninstall(relid, old_name);
+		uninstall_all(relid, old_name);
+	row.redefined = false;
 	catalog_write(&row);
-	members_install(relid, row.name);
+	if (is_view)
+		attach_derive(&row, GetUserId(), true);
+	else
+		members_install(relid, row.name);
 	changes_add_entity(relid, true);
-	invalidate_members(members);
+	attach_invalidate(members);
 	CommandCounterIncrement();	/* what follows in the same command knows of it */
+	if (is_view)
+		attach_tell_dependencies(relid);
 	PG_RETURN_VOID();
 }
 
@@ -454,7 +285,7 @@ ck_detach(PG_FUNCTION_ARGS)
 	EntityRow	row;
 
 	PreventCommandDuringRecovery("cachekit.detach()");
-	rel = open_owned(relid);
+	rel = attach_open_owned(relid);
 	if (!catalog_read(relid, &row))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -462,10 +293,10 @@ ck_detach(PG_FUNCTION_ARGS)
 						RelationGetRelationName(rel)),
 				 errhint("SELECT * FROM cachekit.entities lists what is.")));
 	relation_close(rel, NoLock);
-	members = members_of(relid, ShareRowExclusiveLock);
-	members_uninstall(relid, row.name);
+	members = uninstall_all(relid, row.name);
 	catalog_delete(relid);
+	(void) dependency_delete(relid, InvalidOid, false);
 	changes_forget_entity(relid);
-	invalidate_members(members);
+	attach_invalidate(members);
 	PG_RETURN_VOID();
 }

@@ -118,6 +118,12 @@ blocks_put(const void *head, Size head_len, const void *body, Size body_len)
 	return first;
 }
 
+bool
+blocks_are_scarce(void)
+{
+	return blocks->unused < block_count() / 2;
+}
+
 Size
 blocks_length(uint32 chain)
 {

@@ -23,6 +23,9 @@ extern void blocks_shmem_init(LWLock *lock);
 /* A chain with a copy of head and body, or NO_CHAIN. */
 extern uint32 blocks_put(const void *head, Size head_len, const void *body, Size body_len);
 
+/* Is less than half of them free? */
+extern bool blocks_are_scarce(void);
+
 /* The number of bytes in a chain. */
 extern Size blocks_length(uint32 chain);
 

@@ -38,8 +38,10 @@
 enum
 {
 	COL_RELATION = 1, COL_NAME, COL_KEY, COL_SERVERS, COL_TTL, COL_NEGATIVE_TTL,
-	COL_ON_CHANGE, COL_LOCAL, COL_COLUMNS,
-	COLUMNS = COL_COLUMNS
+	COL_ON_CHANGE, COL_LOCAL, COL_COLUMNS, COL_MANY, COL_ALLOW_UNTRACKED,
+	COL_REFRESH_ABSENT, COL_TTL_JITTER, COL_MAX_VALUE_SIZE, COL_EARLY_REFRESH,
+	COL_REDEFINED,
+	COLUMNS = COL_REDEFINED
 };
 
 /* Open cachekit.entity; NULL when the extension is not (yet) there. */
@@ -60,7 +62,7 @@ open_catalog(LOCKMODE mode)
 	 * version may have more columns, which this one leaves alone.
 	 */
 	if (rel != NULL && (RelationGetNumberOfAttributes(rel) < COLUMNS ||
-						!OidIsValid(RelationGetPrimaryKeyIndex(rel))))
+						!OidIsValid(compat_primary_key_index(rel))))
 	{
 		relation_close(rel, mode);
 		return NULL;
@@ -109,8 +111,25 @@ catalog_names_have(List *names, const char *name)
 	return false;
 }
 
-static List *
-names_from_array(Datum array)
+/* Are two lists of names equal? */
+bool
+catalog_same_names(List *a, List *b)
+{
+	ListCell   *x;
+	ListCell   *y;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(x, a, y, b)
+	{
+		if (strcmp(lfirst(x), lfirst(y)) != 0)
+			return false;
+	}
+	return true;
+}
+
+List *
+catalog_names_from_array(Datum array)
 {
 	ArrayType  *a = DatumGetArrayTypeP(array);
 	Datum	   *elems;
@@ -127,8 +146,8 @@ names_from_array(Datum array)
 	return names;
 }
 
-static Datum
-array_from_names(List *names)
+Datum
+catalog_array_from_names(List *names)
 {
 	Datum	   *elems = palloc(sizeof(Datum) * Max(1, list_length(names)));
 	ListCell   *cell;
@@ -166,13 +185,21 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc, EntityRow *row)
 	heap_deform_tuple(tuple, desc, v, isnull);
 	row->relid = DatumGetObjectId(v[COL_RELATION - 1]);
 	row->name = TextDatumGetCString(v[COL_NAME - 1]);
-	row->key = names_from_array(v[COL_KEY - 1]);
-	row->servers = names_from_array(v[COL_SERVERS - 1]);
+	row->key = catalog_names_from_array(v[COL_KEY - 1]);
+	row->servers = catalog_names_from_array(v[COL_SERVERS - 1]);
 	row->ttl = interval_or_null(v[COL_TTL - 1], isnull[COL_TTL - 1]);
 	row->negative_ttl = interval_or_null(v[COL_NEGATIVE_TTL - 1], isnull[COL_NEGATIVE_TTL - 1]);
 	row->on_change = TextDatumGetCString(v[COL_ON_CHANGE - 1]);
 	row->local = DatumGetBool(v[COL_LOCAL - 1]);
-	row->columns = isnull[COL_COLUMNS - 1] ? NIL : names_from_array(v[COL_COLUMNS - 1]);
+	row->columns = isnull[COL_COLUMNS - 1] ? NIL : catalog_names_from_array(v[COL_COLUMNS - 1]);
+	row->many = DatumGetBool(v[COL_MANY - 1]);
+	row->allow_untracked = DatumGetBool(v[COL_ALLOW_UNTRACKED - 1]);
+	row->refresh_absent = DatumGetBool(v[COL_REFRESH_ABSENT - 1]);
+	row->ttl_jitter = isnull[COL_TTL_JITTER - 1] ? -1 : DatumGetInt32(v[COL_TTL_JITTER - 1]);
+	row->max_value_size = isnull[COL_MAX_VALUE_SIZE - 1] ? -1 :
+		DatumGetInt32(v[COL_MAX_VALUE_SIZE - 1]);
+	row->redefined = DatumGetBool(v[COL_REDEFINED - 1]);
+	row->early_refresh = DatumGetFloat8(v[COL_EARLY_REFRESH - 1]);
 }
 
 /* Find the row of a relation; the caller ends the scan. */
@@ -182,7 +209,7 @@ scan_relation(Relation rel, Oid relid, SysScanDesc *scan)
 	ScanKeyData key;
 
 	ScanKeyInit(&key, COL_RELATION, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	*scan = systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 1, &key);
+	*scan = systable_beginscan(rel, compat_primary_key_index(rel), true, NULL, 1, &key);
 	return systable_getnext(*scan);
 }
 
@@ -325,8 +352,8 @@ catalog_write(const EntityRow *row)
 	memset(replace, true, COLUMNS);
 	v[COL_RELATION - 1] = ObjectIdGetDatum(row->relid);
 	v[COL_NAME - 1] = CStringGetTextDatum(row->name);
-	v[COL_KEY - 1] = array_from_names(row->key);
-	v[COL_SERVERS - 1] = array_from_names(row->servers);
+	v[COL_KEY - 1] = catalog_array_from_names(row->key);
+	v[COL_SERVERS - 1] = catalog_array_from_names(row->servers);
 	v[COL_TTL - 1] = IntervalPGetDatum(row->ttl);
 	isnull[COL_TTL - 1] = row->ttl == NULL;
 	v[COL_NEGATIVE_TTL - 1] = IntervalPGetDatum(row->negative_ttl);
@@ -334,7 +361,16 @@ catalog_write(const EntityRow *row)
 	v[COL_ON_CHANGE - 1] = CStringGetTextDatum(row->on_change);
 	v[COL_LOCAL - 1] = BoolGetDatum(row->local);
 	isnull[COL_COLUMNS - 1] = row->columns == NIL;
-	v[COL_COLUMNS - 1] = row->columns == NIL ? (Datum) 0 : array_from_names(row->columns);
+	v[COL_COLUMNS - 1] = row->columns == NIL ? (Datum) 0 : catalog_array_from_names(row->columns);
+	v[COL_MANY - 1] = BoolGetDatum(row->many);
+	v[COL_ALLOW_UNTRACKED - 1] = BoolGetDatum(row->allow_untracked);
+	v[COL_REFRESH_ABSENT - 1] = BoolGetDatum(row->refresh_absent);
+	isnull[COL_TTL_JITTER - 1] = row->ttl_jitter < 0;
+	v[COL_TTL_JITTER - 1] = Int32GetDatum(row->ttl_jitter);
+	isnull[COL_MAX_VALUE_SIZE - 1] = row->max_value_size < 0;
+	v[COL_MAX_VALUE_SIZE - 1] = Int32GetDatum(row->max_value_size);
+	v[COL_REDEFINED - 1] = BoolGetDatum(row->redefined);
+	v[COL_EARLY_REFRESH - 1] = Float8GetDatum(row->early_refresh);
 
 	old = scan_relation(rel, row->relid, &scan);
 	if (HeapTupleIsValid(old))

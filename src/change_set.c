@@ -64,6 +64,9 @@ change_set_reset(void)
 	change_set.key = NULL;
 	change_set.nkeys = change_set.room = 0;
 	change_set.index = NULL;
+	change_set.row = NULL;
+	change_set.nrows = change_set.rows_room = 0;
+	change_set.row_bytes = 0;
 	change_set.forget_database = false;
 	change_set.dropped_database = InvalidOid;
 	change_set.database = change_set.late = change_set.raised = change_set.committed = change_set.prepared = false;
@@ -107,16 +110,19 @@ change_set_obtain(Oid relid)
 }
 
 void
-change_set_add_target(ChangedEntity *changed, const char *name, const Oid *servers, int nservers)
+change_set_add_target(ChangedEntity *changed, const char *name, RecordKind kind,
+					  const Oid *servers, int nservers)
 {
 	ChangedTarget *target = changed->targets;
 
 	if (nservers == 0 ||
-		(target && strcmp(target->name, name) == 0 && target->nservers == nservers &&
+		(target && strcmp(target->name, name) == 0 && target->kind == kind &&
+		 target->nservers == nservers &&
 		 memcmp(target->servers, servers, sizeof(Oid) * nservers) == 0))
 		return;
 	target = MemoryContextAlloc(change_set_context(), sizeof(ChangedTarget));
 	target->name = MemoryContextStrdup(change_set_context(), name);
+	target->kind = kind;
 	target->nservers = nservers;
 	target->servers = MemoryContextAlloc(change_set_context(), sizeof(Oid) * nservers);
 	memcpy(target->servers, servers, sizeof(Oid) * nservers);
@@ -172,6 +178,33 @@ change_set_append(ChangedKey *key)
 		index_key(key);
 }
 
+/* Append a row, unless it is what came last: an UPDATE often leaves it so. */
+void
+change_set_append_row(ChangedEntity *entity, Oid base, HeapTupleHeader row)
+{
+	ChangedRow *last = change_set.nrows > 0 ? &change_set.row[change_set.nrows - 1] : NULL;
+	Size		size = HeapTupleHeaderGetDatumLength(row);
+
+	if (last && last->entity == entity && last->base == base &&
+		HeapTupleHeaderGetDatumLength(last->row) == size && memcmp(last->row, row, size) == 0)
+		return;
+	if (change_set.nrows == change_set.rows_room)
+	{
+		int			room = Max(SMALL_SET, change_set.rows_room * 2);
+
+		change_set.row = change_set.row ? repalloc_huge(change_set.row, sizeof(ChangedRow) * room)
+			: MemoryContextAlloc(change_set_context(), sizeof(ChangedRow) * room);
+		change_set.rows_room = room;
+	}
+	last = &change_set.row[change_set.nrows++];
+	last->entity = entity;
+	last->base = base;
+	last->subid = GetCurrentSubTransactionId();
+	last->row = memcpy(MemoryContextAlloc(change_set_context(), size), row, size);
+	entity->rows++;
+	change_set.row_bytes += size;
+}
+
 void
 change_set_make_whole(ChangedEntity *entity)
 {
@@ -199,6 +232,14 @@ change_set_undo(SubTransactionId subid)
 		key->entity->keys--;
 		pfree(key);
 	}
+	while (change_set.nrows > 0 && change_set.row[change_set.nrows - 1].subid >= subid)
+	{
+		ChangedRow *row = &change_set.row[--change_set.nrows];
+
+		row->entity->rows--;
+		change_set.row_bytes -= HeapTupleHeaderGetDatumLength(row->row);
+		pfree(row->row);
+	}
 	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
 	{
 		if (entity->whole && entity->whole_since >= subid &&
@@ -218,7 +259,7 @@ changes_include(Oid relid, uint64 hash, const KeyText *key)
 		return true;
 	if (entity == NULL)
 		return false;
-	if (entity->whole)
+	if (entity->whole || entity->rows > 0)	/* whose keys are not known yet */
 		return true;
 	probe->entity = entity;
 	probe->hash = hash;

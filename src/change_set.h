@@ -11,14 +11,17 @@
 #ifndef CACHEKIT_CHANGE_SET_H
 #define CACHEKIT_CHANGE_SET_H
 
+#include "access/htup.h"
 #include "access/xlogdefs.h"
 
 #include "changes.h"
+#include "record.h"
 
 /* Under what name, and on which servers, an entity's documents are. */
 typedef struct ChangedTarget
 {
 	char	   *name;			/* encoded */
+	RecordKind	kind;			/* what is to become of its keys there */
 	int			nservers;
 	Oid		   *servers;
 	struct ChangedTarget *next;
@@ -29,6 +32,7 @@ typedef struct ChangedEntity
 	Oid			relid;
 	ChangedTarget *targets;		/* the newest first; none without servers */
 	int			keys;			/* keys in the set */
+	int			rows;			/* rows in the set */
 	bool		whole;			/* the entity as a whole */
 	bool		settings;		/* its settings or definition, too */
 	bool		forget;			/* its slot is to be freed */
@@ -46,6 +50,15 @@ typedef struct ChangedKey
 	char		text[FLEXIBLE_ARRAY_MEMBER];
 } ChangedKey;
 
+/* A changed row of a base that has a `via`; what it needs of the row. */
+typedef struct ChangedRow
+{
+	ChangedEntity *entity;
+	Oid			base;
+	SubTransactionId subid;
+	HeapTupleHeader row;		/* of the base's row type */
+} ChangedRow;
+
 typedef struct ChangeSet
 {
 	MemoryContext context;		/* of all below; reset at the end */
@@ -54,6 +67,10 @@ typedef struct ChangeSet
 	int			nkeys;
 	int			room;
 	struct key_index_hash *index;		/* NULL while the set is small */
+	ChangedRow *row;			/* in order of arrival */
+	int			nrows;
+	int			rows_room;
+	Size		row_bytes;		/* of all rows */
 	bool		database;		/* everything in the database */
 	bool		forget_database;	/* the extension goes: free the database's slots */
 	Oid			dropped_database;	/* by DROP DATABASE */
@@ -78,10 +95,20 @@ extern ChangedEntity *change_set_find(Oid relid);
 extern ChangedEntity *change_set_obtain(Oid relid);
 
 extern void change_set_make_whole(ChangedEntity *entity);
-extern void change_set_add_target(ChangedEntity *changed, const char *name,
+extern void change_set_add_target(ChangedEntity *changed, const char *name, RecordKind kind,
 								  const Oid *servers, int nservers);
 extern ChangedKey *change_set_find_key(const ChangedKey *key);
 extern void change_set_append(ChangedKey *key);
+extern void change_set_append_row(ChangedEntity *entity, Oid base, HeapTupleHeader row);
 extern void change_set_undo(SubTransactionId subid);
+
+/*
+ * change_record.c: write what senders have to know, nothing if no server is
+ * concerned; and a record for a single change after PRE_COMMIT (key NULL: of
+ * the whole entity).
+ */
+extern void change_record_write(void);
+extern void change_record_late(ChangedEntity *entity, ChangedKey *key);
+extern void change_record_late_database(void);
 
 #endif							/* CACHEKIT_CHANGE_SET_H */

@@ -25,10 +25,12 @@
 #include "fence.h"
 #include "flight.h"
 #include "guc.h"
-#include "record.h"
+#include "links.h"
 #include "servers.h"
 #include "shmem.h"
 #include "sync_wait.h"
+
+#define MAX_ROW_BYTES	(32 * 1024 * 1024)	/* of rows whose keys are looked for at the end */
 
 /* Raised stripes; the array outlives transactions. */
 static FenceStripe **raised = NULL;
@@ -66,7 +68,8 @@ raise_entity(ChangedEntity *entity)
 	EntitySlot *slot;
 
 	raised_reserve(2);
-	slot = slot_raise(MyDatabaseId, entity->relid, entity->settings);
+	slot = slot_raise(MyDatabaseId, entity->relid,
+					  SLOT_ENTITY | (entity->settings ? SLOT_SETTINGS : 0));
 	if (slot == NULL)
 	{
 		raise_stripe(fence_database_stripe(MyDatabaseId));
@@ -75,6 +78,32 @@ raise_entity(ChangedEntity *entity)
 	raised[nraised++] = &slot->entity;
 	if (entity->settings)
 		raised[nraised++] = &slot->settings;
+}
+
+/*
+ * Entities with rows whose keys are still to be looked for.  From here on until
+ * this transaction ends no load of theirs can be stored: it might be of a
+ * document that the search cannot find yet (fence.h).
+ */
+static void
+raise_links(void)
+{
+	if (!shmem_ready() || change_set.nrows == 0)
+		return;
+	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
+	{
+		EntitySlot *slot;
+
+		if (entity->rows == 0 || entity->whole)
+			continue;
+		raised_reserve(1);
+		slot = slot_raise(MyDatabaseId, entity->relid, SLOT_LINKS);
+		if (slot)
+			raised[nraised++] = &slot->links;
+		else
+			change_set_make_whole(entity);
+	}
+	CK_STOP("links-raised");
 }
 
 /*
@@ -104,95 +133,7 @@ raise_keys(void)
 	}
 }
 
-/* ---------- the change record ---------- */
-
-/* Sections for the keys of an entity, under each of its names. */
-static void
-record_keys_of(RecordWriter *writer, ChangedEntity *entity)
-{
-	for (ChangedTarget *target = entity->targets; target; target = target->next)
-	{
-		record_section(writer, RECORD_KEYS, target->servers, target->nservers, target->name);
-		sync_wait_note(target->servers, target->nservers);
-		for (int i = 0; i < change_set.nkeys; i++)
-		{
-			if (change_set.key[i]->entity == entity)
-				record_key(writer, change_set.key[i]->text, change_set.key[i]->len);
-		}
-	}
-}
-
-static void
-record_whole(RecordWriter *writer, ChangedEntity *entity)
-{
-	for (ChangedTarget *target = entity->targets; target; target = target->next)
-	{
-		record_section(writer, RECORD_ENTITY, target->servers, target->nservers, target->name);
-		sync_wait_note(target->servers, target->nservers);
-	}
-}
-
-/* Write what senders have to know; nothing if no server is concerned. */
-static void
-write_record(void)
-{
-	RecordWriter writer;
-	MemoryContext old = MemoryContextSwitchTo(change_set.context ? change_set.context : CurrentMemoryContext);
-
-	record_begin(&writer);
-	if (change_set.database && catalog_has_servers())
-	{
-		record_section(&writer, RECORD_DATABASE, NULL, 0, "");
-		sync_wait_note_all();
-	}
-	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
-	{
-		if (entity->targets == NULL)
-			continue;
-		if (entity->whole)
-			record_whole(&writer, entity);
-		else if (entity->keys > 0)
-			record_keys_of(&writer, entity);
-	}
-	if (record_end(&writer) != InvalidXLogRecPtr)
-		change_set.recorded = true;
-	MemoryContextSwitchTo(old);
-}
-
-/* A change after PRE_COMMIT gets a record of its own. */
-static void
-write_late_record(ChangedEntity *entity, ChangedKey *key)
-{
-	RecordWriter writer;
-
-	if (entity->targets == NULL)
-		return;
-	record_begin(&writer);
-	for (ChangedTarget *target = entity->targets; target; target = target->next)
-	{
-		record_section(&writer, key ? RECORD_KEYS : RECORD_ENTITY, target->servers,
-					   target->nservers, target->name);
-		sync_wait_note(target->servers, target->nservers);
-		if (key)
-			record_key(&writer, key->text, key->len);
-	}
-	record_end(&writer);
-	change_set.recorded = true;
-}
-
-static void
-write_late_database_record(void)
-{
-	RecordWriter writer;
-
-	if (!catalog_has_servers())
-		return;
-	record_begin(&writer);
-	record_section(&writer, RECORD_DATABASE, NULL, 0, "");
-	sync_wait_note_all();
-	record_end(&writer);
-	change_set.recorded = true;
-}
+/* ---------- the transaction's steps ---------- */
 
 /* PRE_COMMIT: the last step that may fail. */
 static void
@@ -206,6 +147,9 @@ raise_all(void)
 		return;
 	}
 	CK_STOP("pre-commit");
+	raise_links();
+	if (change_set.nrows > 0)
+		links_resolve();
 	if (shmem_ready() && CK_GUARD("change-raise"))
 	{
 		raise_keys();
@@ -221,7 +165,7 @@ raise_all(void)
 	}
 	change_set.raised = true;
 	CK_STOP("raised");
-	write_record();
+	change_record_write();
 	CK_STOP("recorded");
 }
 
@@ -293,6 +237,13 @@ finish_commit(void)
 
 /* ---------- collecting ---------- */
 
+/* What is to become of the keys of an entity with these settings? */
+static RecordKind
+kind_of_change(bool refresh, bool refresh_absent)
+{
+	return !refresh ? RECORD_KEYS : refresh_absent ? RECORD_REFRESH_ABSENT : RECORD_REFRESH;
+}
+
 static void
 refuse_prepare(void)
 {
@@ -324,7 +275,9 @@ changes_add_key(Entity *entity, const KeyText *key)
 		return;
 	if (changed == NULL)
 		changed = change_set_obtain(entity->relid);
-	change_set_add_target(changed, entity->encoded_name, entity->servers, entity->nservers);
+	change_set_add_target(changed, entity->encoded_name,
+						  kind_of_change(entity->refresh, entity->refresh_absent),
+						  entity->servers, entity->nservers);
 	new = (ChangedKey *) buffer;
 	new->entity = changed;
 	new->subid = GetCurrentSubTransactionId();
@@ -344,7 +297,7 @@ changes_add_key(Entity *entity, const KeyText *key)
 		if (is_late_change())
 		{
 			raise_entity(changed);
-			write_late_record(changed, NULL);
+			change_record_late(changed, NULL);
 		}
 		return;
 	}
@@ -352,7 +305,34 @@ changes_add_key(Entity *entity, const KeyText *key)
 	if (is_late_change())
 	{
 		raise_stripe(fence_key_stripe(new->hash));
-		write_late_record(changed, new);
+		change_record_late(changed, new);
+	}
+}
+
+void
+changes_add_row(Entity *entity, Oid base, HeapTupleHeader row)
+{
+	ChangedEntity *changed = change_set_obtain(entity->relid);
+
+	if (change_set.prepared)
+		refuse_prepare();
+	if (changed->whole)
+		return;
+	change_set_add_target(changed, entity->encoded_name,
+						  kind_of_change(entity->refresh, entity->refresh_absent),
+						  entity->servers, entity->nservers);
+	if (changed->rows < ck_max_changed_keys && !is_late_change() &&
+		change_set.row_bytes + HeapTupleHeaderGetDatumLength(row) <= MAX_ROW_BYTES)
+	{
+		change_set_append_row(changed, base, row);
+		return;
+	}
+	change_set_make_whole(changed);
+	changed->overflowed = true;
+	if (is_late_change())
+	{
+		raise_entity(changed);
+		change_record_late(changed, NULL);
 	}
 }
 
@@ -367,7 +347,9 @@ add_catalog_target(ChangedEntity *changed)
 	if (!catalog_read(changed->relid, &row))
 		return;
 	n = catalog_server_oids(row.servers, servers, RECORD_MAX_SERVERS);
-	change_set_add_target(changed, key_percent_encode(row.name, strlen(row.name)), servers, n);
+	change_set_add_target(changed, key_percent_encode(row.name, strlen(row.name)),
+						  kind_of_change(strcmp(row.on_change, "refresh") == 0,
+										 row.refresh_absent), servers, n);
 }
 
 void
@@ -385,7 +367,7 @@ changes_add_entity(Oid relid, bool settings)
 	if (more && is_late_change())
 	{
 		raise_entity(entity);
-		write_late_record(entity, NULL);
+		change_record_late(entity, NULL);
 	}
 }
 
@@ -401,7 +383,7 @@ changes_add_database(void)
 	if (more && is_late_change())
 	{
 		raise_stripe(fence_database_stripe(MyDatabaseId));
-		write_late_database_record();
+		change_record_late_database();
 	}
 }
 
@@ -452,7 +434,7 @@ subtransaction_callback(SubXactEvent event, SubTransactionId subid,
 static bool
 something_changed(void)
 {
-	if (change_set.nkeys > 0 || OidIsValid(change_set.dropped_database))
+	if (change_set.nkeys > 0 || change_set.nrows > 0 || OidIsValid(change_set.dropped_database))
 		return true;
 	for (ChangedEntity *entity = change_set.entities; entity; entity = entity->next)
 	{

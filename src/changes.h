@@ -30,6 +30,12 @@ extern void changes_install_callbacks(void);
 extern void changes_add_key(Entity *entity, const KeyText *key);
 
 /*
+ * Add a row of a base that has a `via`: the keys are looked for at the end.
+ * The row is of the base's row type.
+ */
+extern void changes_add_row(Entity *entity, Oid base, HeapTupleHeader row);
+
+/*
  * Add a whole entity.  `settings`: its settings or definition, too, by DDL or
  * attach(); then the fences are lowered late.
  */

@@ -31,8 +31,10 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -60,6 +62,10 @@ extern int no_such_variable
 #if PG_VERSION_NUM < 160000
 #define compat_owns_relation(relid, roleid) \
 	pg_class_ownercheck(relid, roleid)
+#define compat_owns_type(type, roleid) \
+	pg_type_ownercheck(type, roleid)
+#define compat_owns_database(dboid, roleid) \
+	pg_database_ownercheck(dboid, roleid)
 #define compat_schema_usage(nspid, roleid) \
 	(pg_namespace_aclcheck(nspid, roleid, ACL_USAGE) == ACLCHECK_OK)
 #define compat_server_usage(serverid, roleid) \
@@ -67,10 +73,21 @@ extern int no_such_variable
 #else
 #define compat_owns_relation(relid, roleid) \
 	object_ownercheck(RelationRelationId, relid, roleid)
+#define compat_owns_type(type, roleid) \
+	object_ownercheck(TypeRelationId, type, roleid)
+#define compat_owns_database(dboid, roleid) \
+	object_ownercheck(DatabaseRelationId, dboid, roleid)
 #define compat_schema_usage(nspid, roleid) \
 	(object_aclcheck(NamespaceRelationId, nspid, roleid, ACL_USAGE) == ACLCHECK_OK)
 #define compat_server_usage(serverid, roleid) \
 	(object_aclcheck(ForeignServerRelationId, serverid, roleid, ACL_USAGE) == ACLCHECK_OK)
+#endif
+
+/* Deferrable primary keys were told apart in 18; needs utils/rel.h. */
+#if PG_VERSION_NUM < 180000
+#define compat_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
+#else
+#define compat_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, false)
 #endif
 
 /* A small number that differs between the backends of a cluster. */
@@ -124,6 +141,35 @@ extern int no_such_variable
 #define compat_is_virtual(att)	((att)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
 #else
 #define compat_is_virtual(att)	false
+#endif
+
+/* Which columns a query reads of a relation moved in 16; needs parser/parse_relation.h. */
+#if PG_VERSION_NUM < 160000
+#define compat_selected_columns(query, rte)	((rte)->selectedCols)
+#else
+#define compat_selected_columns(query, rte) \
+	((rte)->perminfoindex == 0 ? NULL : \
+	 getRTEPermissionInfo((query)->rteperminfos, rte)->selectedCols)
+#endif
+
+/* Since 18, columns of GROUP BY are those of a range table entry of their own. */
+#if PG_VERSION_NUM < 180000
+#define compat_group_columns(rte)	NIL
+#else
+#define compat_group_columns(rte)	((rte)->rtekind == RTE_GROUP ? (rte)->groupexprs : NIL)
+#endif
+
+/* SQL/JSON: constructors came with 16, query functions with 17. */
+#if PG_VERSION_NUM < 160000
+#define compat_json_constructor_args(node)	NIL
+#else
+#define compat_json_constructor_args(node) \
+	(IsA(node, JsonConstructorExpr) ? ((JsonConstructorExpr *) (node))->args : NIL)
+#endif
+#if PG_VERSION_NUM < 170000
+#define compat_is_json_query(node)	false
+#else
+#define compat_is_json_query(node)	IsA(node, JsonExpr)
 #endif
 
 #endif							/* CACHEKIT_COMPAT_H */

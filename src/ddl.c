@@ -37,7 +37,10 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "foreign/foreign.h"
+#include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "parser/parse_type.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -49,8 +52,12 @@
 #include "catalog.h"
 #include "changes.h"
 #include "ddl.h"
+#include "dependency.h"
 #include "debug.h"
+#include "entity.h"
 #include "mend.h"
+#include "refresh_queue.h"
+#include "via.h"
 
 static ProcessUtility_hook_type previous_utility = NULL;
 static object_access_hook_type previous_access = NULL;
@@ -229,13 +236,40 @@ is_harmless(Node *stmt)
 		case T_ReindexStmt:
 		case T_ClusterStmt:
 		case T_RefreshMatViewStmt:
-		case T_RuleStmt:
-		case T_ViewStmt:
 		case T_DropStmt:		/* the object access hook sees what goes */
 		case T_AlterObjectDependsStmt:
 			return true;
 		default:
 			return false;
+	}
+}
+
+/*
+ * A value of an enum is renamed: keys of that type get other texts.  Writers
+ * that have noted the old text are waited for, because no row changes.
+ */
+static void
+lock_enum_keys(List *type_name)
+{
+	Oid			type = LookupTypeNameOid(NULL, makeTypeNameFromNameList(type_name), true);
+	ListCell   *cell;
+
+	/* not for somebody who may not do it */
+	if (!OidIsValid(type) || !compat_owns_type(type, GetUserId()) || !CK_GUARD("enum-rename"))
+		return;
+	foreach(cell, catalog_relations())
+	{
+		Entity	   *entity = entity_find(lfirst_oid(cell));
+		ListCell   *member;
+
+		for (int i = 0; entity && i < entity->shape.n; i++)
+		{
+			if (entity->shape.column[i].type != type)
+				continue;
+			foreach(member, list_copy(entity->members))
+				LockRelationOid(lfirst_oid(member), ShareRowExclusiveLock);
+			break;
+		}
 	}
 }
 
@@ -264,6 +298,11 @@ note_command(Node *stmt)
 		case T_DropUserMappingStmt:
 			changes_add_servers();
 			break;
+		case T_AlterEnumStmt:
+			if (((AlterEnumStmt *) stmt)->oldVal)
+				lock_enum_keys(((AlterEnumStmt *) stmt)->typeName);
+			changes_add_database();
+			break;
 		case T_AlterOwnerStmt:
 			changes_add_servers();
 			if (((AlterOwnerStmt *) stmt)->objectType != OBJECT_FOREIGN_SERVER)
@@ -275,6 +314,12 @@ note_command(Node *stmt)
 			break;
 		case T_DropOwnedStmt:	/* the object access hook sees what else goes */
 			changes_add_servers();
+			break;
+		case T_ViewStmt:		/* OR REPLACE */
+			note_named(((ViewStmt *) stmt)->view);
+			break;
+		case T_RuleStmt:		/* the definition of a view is one */
+			note_named(((RuleStmt *) stmt)->relation);
 			break;
 		case T_CreateTrigStmt:	/* OR REPLACE may replace one of ours */
 			note_named(((CreateTrigStmt *) stmt)->relation);
@@ -321,7 +366,10 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 
 	/* whatever this database has, others may have cache servers */
 	if (is_about_databases(stmt) && IsTransactionState())
+	{
 		changes_add_databases();
+		refreshers_make_way(stmt);
+	}
 	if (ddl)
 	{
 		/* the command may change its own parse tree */
@@ -368,25 +416,71 @@ relation_of_trigger(Oid trigger)
 	return relid;
 }
 
+/* Does a `via` query of the entity read a column, or take it from the changed row? */
+static bool
+via_uses_column(const Entity *entity, Oid relid, AttrNumber attnum)
+{
+	for (int i = 0; entity && i < entity->nsources; i++)
+	{
+		const EntitySource *source = &entity->sources[i];
+		const Via  *via = source->via;
+		ListCell   *cell;
+
+		if (via == NULL || via->problem)
+			continue;
+		if (source->base == relid && bms_is_member(attnum, via->fields))
+			return true;
+		foreach(cell, via->analysis->reads)
+		{
+			ViewRead   *read = lfirst(cell);
+
+			if (read->relid == relid && bms_is_member(attnum, read->columns))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* A column that a dependency goes by cannot just go. */
+static void
+check_dependency_column(Oid relid, AttrNumber attnum, const char *column)
+{
+	ListCell   *cell;
+
+	foreach(cell, dependencies_on(relid))
+	{
+		DependencyRow *dependency = lfirst(cell);
+		Entity	   *entity = entity_find(dependency->entity);
+
+		/* an entity that goes by the same command needs it no more */
+		if (entity == NULL || (!catalog_names_have(dependency->key, column) &&
+							   !via_uses_column(entity, relid, attnum)))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop column \"%s\" of \"%s\" because a dependency of cachekit entity \"%s\" uses it",
+						column, get_rel_name(relid), entity->name),
+				 errhint("Drop the dependency with cachekit.drop_dependency(), or detach the entity, first.")));
+	}
+}
+
 /* A column that a key or a document is made of cannot just go. */
 static void
 check_column_drop(Oid relid, AttrNumber attnum)
 {
 	char	   *column = get_attname(relid, attnum, true);
 	EntityRow	row;
-	ListCell   *cell;
-	bool		used = false;
 
-	if (column == NULL || !catalog_read(relid, &row))
+	if (column == NULL)
 		return;
-	foreach(cell, list_concat_copy(row.key, row.columns))
-		used |= (strcmp(lfirst(cell), column) == 0);
-	if (used)
+	if (catalog_read(relid, &row) &&
+		(catalog_names_have(row.key, column) || catalog_names_have(row.columns, column)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot drop column \"%s\" of \"%s\" because cachekit entity \"%s\" uses it",
 						column, get_rel_name(relid), row.name),
 				 errhint("Attach the relation with other columns, or detach it, first.")));
+	check_dependency_column(relid, attnum, column);
 }
 
 /* A server that entities use goes only by CASCADE; then they go on without it. */
@@ -431,6 +525,8 @@ note_drop(Oid class, Oid object, int column)
 				mend_remember_drop(object);
 				changes_forget_entity(object);
 			}
+			else if (dependencies_on(object) != NIL)
+				mend_remember_drop(object);
 		}
 	}
 	else if (class == ForeignServerRelationId)

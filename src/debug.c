@@ -27,7 +27,10 @@ static const char *const guard_names[] = {
 	"accept-invalidations",		/* between token and snapshot (row 14) */
 	"attach-refusals",			/* unlogged, inherited, … (row 8) */
 	"change-raise",				/* raise before commit */
+	"consistent-set",			/* fetch_many of one moment looks at the words again */
+	"enum-rename",				/* RENAME VALUE waits for writers of keys (row 3) */
 	"feed-read",				/* not a guard: a sender that is behind */
+	"short-loads",				/* not a guard: every load seems to take an hour */
 	"marker-write",				/* not a guard: a marker that is not acknowledged */
 	"fill-marker",				/* fill under an acknowledged marker (row 4) */
 	"fill-token",				/* a fill's words are checked when it is sent */
@@ -41,6 +44,7 @@ static const char *const guard_names[] = {
 	"ddl-hooks",				/* utility and object access hooks (row 24) */
 	"isolation",				/* REPEATABLE READ reads its table */
 	"key-types",				/* types with one text form only (row 3) */
+	"links",					/* no store while links are in flight (row 17) */
 	"late-change",				/* a change after PRE_COMMIT (row 15) */
 	"late-lower",				/* DDL lowers after its messages (row 14) */
 	"load-repeat",				/* a load that a TRUNCATE overtook */
@@ -57,12 +61,21 @@ static const char *const guard_names[] = {
 	"store-token",				/* store only under the token */
 	"subxact-abort",			/* ROLLBACK TO forgets its changes */
 	"synchronous-wait",			/* a synchronous COMMIT waits for the servers */
+	"untracked",				/* no fetch of what nobody tells of */
 	"trigger-base",				/* triggers of strangers (row 25) */
 	"visible-removal",			/* COMMIT removes from the local tier */
 	"flush-barrier",			/* no fill in flight when a flush starts (row 13) */
+	"flush-trace",				/* a flush ends with a trace (row 10) */
 	"flush-beside",				/* the position passes a flush (row 26) */
 	"horizon",					/* a recent xmin for the visibility wait (row 20) */
 	"readable",					/* a server is read once it is ready (row 16) */
+	"refresh-again",			/* a change during a load is loaded again */
+	"refresh-fallback",			/* what cannot be stored is deleted */
+	"refresh-flush",			/* a flush ends what is being loaded */
+	"refresh-hold",				/* the restart point is held until it is stored */
+	"refresh-read",				/* an old document that will be replaced is not read */
+	"refresh-trace",			/* reads see that a stored document has gone */
+	"redefinition",				/* a new definition waits for writers (row 14) */
 	"restart-point",			/* held back by what is not finished (row 5) */
 	"subxacts",					/* a commit settles its subtransactions (row 22) */
 	NULL
@@ -71,8 +84,11 @@ static const char *const guard_names[] = {
 static const char *const step_names[] = {
 	"load-token",				/* token read, no snapshot yet */
 	"load-snapshot",			/* snapshot taken, nothing read yet */
+	"refresh-loaded",			/* the refresher has loaded, and not answered */
 	"load-done",				/* document loaded, not stored */
 	"pre-commit",				/* changes known, fences not raised */
+	"links-raised",				/* links raised, keys not looked for yet */
+	"links-resolved",			/* keys found, their fences not raised */
 	"raised",					/* fences raised, no record yet */
 	"recorded",					/* record written, not committed */
 	"committed",				/* visible, fences still raised */

@@ -68,11 +68,12 @@ typedef struct Driver
 						void *arg);
 	/*
 	 * Set a value for a time (0: for ever) if the owner key has this value; the
-	 * one value that is returned is "1", or "0" when it has another.
+	 * one value that is returned is "1", or "0" when it has another.  One that
+	 * is there already may be left as it is, unless it is to be replaced.
 	 */
 	void		(*put_if_owner) (Link *link, const char *key, const char *owner_key,
 								 const char *owner, const char *value, Size len, int64 ttl_ms,
-								 LinkCallback done, void *arg);
+								 bool replace, LinkCallback done, void *arg);
 	/*
 	 * The same for the marker, and only if it still is the previous one ("":
 	 * absent) and each trace has at least its value: data that have gone back
@@ -85,6 +86,9 @@ typedef struct Driver
 	/* Read many values, in this order: the last ones last, or all at one moment. */
 	void		(*get) (Link *link, const char *const *keys, const Size *lens, int n,
 						LinkCallback done, void *arg);
+	/* Which of these keys have a value?  The others' are returned as absent. */
+	void		(*exists) (Link *link, const char *const *keys, const Size *lens, int n,
+						   LinkCallback done, void *arg);
 	/* Delete many keys. */
 	void		(*del) (Link *link, const char *const *keys, const Size *lens, int n,
 						LinkCallback done, void *arg);

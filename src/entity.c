@@ -15,7 +15,6 @@
  */
 #include "compat.h"
 
-#include "catalog/partition.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -24,12 +23,14 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "catalog.h"
 #include "debug.h"
 #include "entity.h"
 #include "guc.h"
 #include "shmem.h"
+#include "via.h"
 
 typedef struct EntityEntry
 {
@@ -48,6 +49,7 @@ static Oid	assigned[MAX_ASSIGNED];	/* entities that got a slot in this transacti
 static int	nassigned = 0;
 static int	old_copies = 0;		/* entries that are not valid any more */
 
+#define PASSING_US		(100 * INT64CONST(1000))	/* a copy that is not sound just now */
 #define BUILD_TRIES		10		/* while messages keep coming in */
 #define MAX_OLD_COPIES	64		/* then they are freed, used again or not */
 
@@ -65,7 +67,7 @@ invalidate_if(Oid relid, bool all)
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
 		if (entry->entity->valid &&
-			(all || list_member_oid(entry->entity->members, relid)))
+			(all || list_member_oid(entry->entity->reads, relid)))
 		{
 			entry->entity->valid = false;
 			old_copies++;
@@ -106,9 +108,13 @@ namespace_callback(Datum arg, int cacheid, uint32 hash)
 	}
 }
 
-/* Servers come, go and are renamed: entities know them by OID. */
+/*
+ * Servers come, go and are renamed, and entities know them by OID.  What a
+ * function is said to be, or a cast, and what a role may read, decide whether
+ * documents can be cached.
+ */
 static void
-server_callback(Datum arg, int cacheid, uint32 hash)
+catalog_callback(Datum arg, int cacheid, uint32 hash)
 {
 	messages++;
 	invalidate_if(InvalidOid, true);
@@ -117,9 +123,13 @@ server_callback(Datum arg, int cacheid, uint32 hash)
 void
 entity_install_callbacks(void)
 {
+	CacheRegisterSyscacheCallback(PROCOID, catalog_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(CASTSOURCETARGET, catalog_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, catalog_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, catalog_callback, (Datum) 0);
 	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, namespace_callback, (Datum) 0);
-	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, catalog_callback, (Datum) 0);
 }
 
 /* Changes whenever any copy has become old; for what others derive from one. */
@@ -141,6 +151,13 @@ free_entity(Entity *entity)
 {
 	if (entity->plan)
 		SPI_freeplan(entity->plan);
+	for (int i = 0; i < entity->nsources; i++)
+	{
+		if (entity->sources[i].via && entity->sources[i].via->plan)
+			SPI_freeplan(entity->sources[i].via->plan);
+	}
+	if (entity->set_plan)
+		SPI_freeplan(entity->set_plan);
 	MemoryContextDelete(entity->context);
 }
 
@@ -210,8 +227,16 @@ settings_word_of(int slot)
 static bool
 is_fresh(const Entity *entity)
 {
+	TimestampTz now;
+
 	if (!entity->valid)
 		return false;
+	if (entity->passing)
+	{
+		now = GetCurrentTimestamp();
+		if (now < entity->built_at || now - entity->built_at > PASSING_US)
+			return false;
+	}
 	if (entity->slot == NO_SLOT)
 		return !shmem_ready() ||
 			(slots_in_use() >= ck_max_entities &&	/* else there is one for it now */
@@ -396,27 +421,6 @@ entity_has_member(const Entity *entity, Oid relid)
 	return list_member_oid(entity->members, relid);
 }
 
-/*
- * The attached relations that a relation is a member of: itself, or the
- * partitioned tables above it.
- */
-List *
-entities_of_relation(Oid relid)
-{
-	List	   *result = NIL;
-	List	   *candidates = lcons_oid(relid, get_partition_ancestors(relid));
-	ListCell   *cell;
-
-	foreach(cell, candidates)
-	{
-		EntityRow	row;
-
-		if (catalog_read(lfirst_oid(cell), &row))
-			result = lappend_oid(result, lfirst_oid(cell));
-	}
-	return result;
-}
-
 /* Where a key lives in shared memory; false when the entity has no slot. */
 bool
 entity_tier_key(const Entity *entity, const KeyText *text, TierKey *key)
@@ -466,7 +470,10 @@ may_select_columns(const Entity *entity)
 	return true;
 }
 
-/* Error unless the caller could have read the document from the table. */
+/*
+ * Error unless the caller could have read the document from the table, and
+ * somebody tells of every change of what it is made of.
+ */
 void
 entity_check_select(const Entity *entity)
 {
@@ -478,4 +485,10 @@ entity_check_select(const Entity *entity)
 	if (result != ACLCHECK_OK && !may_select_columns(entity))
 		aclcheck_error(result, get_relkind_objtype(get_rel_relkind(entity->relid)),
 					   get_rel_name(entity->relid));
+	if (entity->untracked && CK_GUARD("untracked"))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("entity \"%s\" cannot be fetched: %s", entity->name, entity->untracked),
+				 errdetail("Its documents would become stale and nobody would tell."),
+				 errhint("Add dependencies with cachekit.add_dependency(), or accept stale documents with cachekit.attach(..., allow_untracked => true).")));
 }

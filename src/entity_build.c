@@ -13,66 +13,20 @@
 
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #include "catalog.h"
 #include "debug.h"
 #include "entity.h"
-#include "members.h"
 #include "record.h"
+#include "sources.h"
+#include "volatility.h"
 #include "ttl.h"
-
-/* Fill in the key's columns; NULL, or what is wrong with them. */
-static char *
-build_shape(Entity *entity, List *names)
-{
-	Oid			relid = entity->relid;
-	KeyShape   *shape = &entity->shape;
-	TupleDesc	row;
-	ListCell   *cell;
-	int			n = 0;
-	char	   *encoded = key_percent_encode(entity->name, strlen(entity->name));
-
-	shape->entity = entity->name;
-	shape->encoded_len = strlen(encoded);
-	shape->n = list_length(names);
-	shape->column = palloc0(sizeof(KeyColumn) * shape->n);
-	row = CreateTemplateTupleDesc(shape->n);
-	foreach(cell, names)
-	{
-		KeyColumn  *column = &shape->column[n++];
-		HeapTuple	tuple = SearchSysCacheAttName(relid, lfirst(cell));
-		Oid			type;
-		Oid			collation;
-		Oid			input;
-
-		if (!HeapTupleIsValid(tuple))
-			return psprintf("it has no column \"%s\"", (char *) lfirst(cell));
-		column->attnum = ((Form_pg_attribute) GETSTRUCT(tuple))->attnum;
-		type = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid;
-		collation = ((Form_pg_attribute) GETSTRUCT(tuple))->attcollation;
-		ReleaseSysCache(tuple);
-		namestrcpy(&column->name, lfirst(cell));
-		column->type = getBaseType(type);
-		column->kind = key_kind(column->type, collation);
-		if (column->kind == KEY_UNSUPPORTED && CK_GUARD("key-types"))
-			return psprintf("its key column \"%s\" is of type %s, which is no key type",
-							(char *) lfirst(cell), format_type_be(type));
-		if (column->kind == KEY_UNSUPPORTED)
-			column->kind = KEY_TEXT;	/* only with the guard off */
-		getTypeInputInfo(column->type, &input, &column->ioparam);
-		fmgr_info_cxt(input, &column->input, entity->context);
-		TupleDescInitEntry(row, (AttrNumber) n, lfirst(cell), column->type, -1, 0);
-	}
-	if (shape->n > 1)
-		shape->row_typmod = BlessTupleDesc(row)->tdtypmod;
-	return NULL;
-}
 
 /*
  * Does the text of a type's values depend on what other objects are called?
@@ -123,8 +77,10 @@ type_names_objects(Oid type)
 
 /* Is there a column in the document that may change without a change of the row? */
 static char *
-columns_problem(Oid relid, List *columns)
+columns_problem(Oid relid, List *columns, bool is_view)
 {
+	List	   *problems = NIL;
+
 	for (AttrNumber attnum = 1;; attnum++)
 	{
 		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
@@ -139,6 +95,13 @@ columns_problem(Oid relid, List *columns)
 			type_names_objects(att.atttypid))
 			return psprintf("column \"%s\" shows names of objects, which change without a change of the row",
 							NameStr(att.attname));
+		/* functions behind a table's columns are believed; README says so */
+		if (is_view && !att.attisdropped &&
+			(columns == NIL || catalog_names_have(columns, NameStr(att.attname))))
+			volatility_check_output(att.atttypid, &problems);
+		if (problems != NIL)
+			return psprintf("column \"%s\" cannot be cached: %s", NameStr(att.attname),
+							(char *) linitial(problems));
 	}
 }
 
@@ -168,31 +131,41 @@ entity_build(Oid relid, int slot, uint64 settings_word)
 	entity->negative_ttl = ttl_microseconds(row.negative_ttl, 0);
 	entity->local = row.local;
 	entity->columns = row.columns;
+	entity->many = row.many;
+	entity->refresh = strcmp(row.on_change, "refresh") == 0;
+	entity->refresh_absent = row.refresh_absent;
+	entity->ttl_jitter = row.ttl_jitter;
+	entity->max_value_size = row.max_value_size;
+	entity->early_refresh = row.early_refresh;
 	entity->encoded_name = key_percent_encode(row.name, strlen(row.name));
 	entity->servers = palloc(sizeof(Oid) * (list_length(row.servers) + 1));
 	entity->nservers = catalog_server_oids(row.servers, entity->servers, RECORD_MAX_SERVERS);
 	entity->owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	entity->schema = ((Form_pg_class) GETSTRUCT(tuple))->relnamespace;
 	entity->schema_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(entity->schema));
+	entity->is_view = ((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_VIEW;
 	entity->partitioned = ((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_PARTITIONED_TABLE;
 	ReleaseSysCache(tuple);
 	entity->slot = slot;
 	entity->settings_word = settings_word;
-	entity->members = members_of(relid, NoLock);
-	entity->problem = build_shape(entity, row.key);
+	entity->problem = sources_shape(entity, relid, row.key, &entity->shape);
 	if (entity->problem)
+	{
 		entity->shape.n = 0;	/* it cannot even be asked for */
+		(void) sources_build(entity, &row);
+	}
 	else
 	{
-		entity->problem = members_problem(row.name, entity->members, &entity->row_security);
+		entity->problem = sources_build(entity, &row);
 		if (entity->problem == NULL)
-			entity->problem = columns_problem(relid, row.columns);
+			entity->problem = columns_problem(relid, row.columns, entity->is_view);
 		if (!CK_GUARD("soundness"))
 			entity->problem = NULL;
 	}
 	entity->sound = (entity->problem == NULL);
 	/* what came in meanwhile found nothing to mark: look again next time */
 	entity->valid = (entity_messages() == messages_before);
+	entity->built_at = GetCurrentTimestamp();
 	MemoryContextSwitchTo(old);
 	return entity;
 }

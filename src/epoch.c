@@ -18,6 +18,7 @@
 #include "debug.h"
 #include "guc.h"
 #include "record.h"
+#include "refresh.h"
 #include "requests.h"
 #include "retention.h"
 #include "sender.h"
@@ -285,7 +286,9 @@ epoch_begin(Sender *sender)
 	if (version != sender->config_version)
 		sender->emptied = false;	/* that was another namespace, perhaps */
 	sender->config_version = version;
-	sender->config.max_value = (Size) 64 * 1024 * 1024 + 4 * (Size) ck_max_value_size;
+	/* an entity may have a larger limit, but what is filled has been in blocks.c's memory */
+	sender->config.max_value = (Size) 64 * 1024 * 1024 +
+		Max(4 * (Size) ck_max_value_size, (Size) ck_fill_queue_memory * 1024);
 	sender->driver = sender->config.kind == SERVER_REDIS ? &redis_driver : &memcached_driver;
 	if (!pg_strong_random(random, sizeof(random)))
 		elog(ERROR, "could not generate a random nonce");
@@ -303,6 +306,7 @@ epoch_begin(Sender *sender)
 	sender->reads_in_flight = 0;
 	deliver_begin(sender);
 	fill_begin(sender);
+	refresh_begin(sender);
 	request_fail_all(sender->place);	/* what an earlier server of this place was asked */
 	set_state(sender, SERVER_CONNECTING);
 	enter(sender, PHASE_CONNECT);
@@ -342,6 +346,7 @@ epoch_end(Sender *sender)
 	sender->faulted = true;		/* whatever the links still tell counts no more */
 	pool_close(sender);
 	fill_end(sender);
+	refresh_end(sender);
 	sender->phase = PHASE_CONNECT;
 	request_fail_all(sender->place);
 	MemoryContextReset(sender->epoch_context);
@@ -382,6 +387,8 @@ run(Sender *sender)
 	if (sender->faulted)
 		return;
 	deliver_changes(sender);
+	if (!sender->faulted)
+		refresh_run(sender);
 	if (sender->faulted)
 		return;
 	pg_atomic_write_u64(&server->settled, feed_settled(sender->feed));

@@ -191,8 +191,11 @@ forget_items(Feed *feed, FeedTransaction *transaction)
 		pfree(transaction->keys.data);
 	if (transaction->entities.data)
 		pfree(transaction->entities.data);
+	if (transaction->refreshes.data)
+		pfree(transaction->refreshes.data);
 	memset(&transaction->keys, 0, sizeof(StringInfoData));
 	memset(&transaction->entities, 0, sizeof(StringInfoData));
+	memset(&transaction->refreshes, 0, sizeof(StringInfoData));
 	feed->bytes -= transaction->bytes - FEED_OVERHEAD;
 	transaction->bytes = FEED_OVERHEAD;
 }
@@ -248,6 +251,19 @@ append_text(Feed *feed, FeedTransaction *transaction, StringInfo buf,
 	append_bytes(feed, transaction, buf, text, 1 + len);
 }
 
+/* { relation:u32 absent:u8 len:u8 <entity>:<key> } */
+static void
+append_refresh(Feed *feed, FeedTransaction *transaction, const RecordItem *item)
+{
+	char		head[sizeof(Oid) + 1];
+
+	memcpy(head, &item->relid, sizeof(Oid));
+	head[sizeof(Oid)] = item->kind == RECORD_REFRESH_ABSENT;
+	append_bytes(feed, transaction, &transaction->refreshes, head, sizeof(head));
+	append_text(feed, transaction, &transaction->refreshes, item->name, item->name_len,
+				item->key, item->key_len);
+}
+
 static bool
 is_too_much(const Feed *feed, const FeedTransaction *transaction)
 {
@@ -277,6 +293,8 @@ collect(const RecordItem *item, void *arg)
 	else if (item->kind == RECORD_KEYS)
 		append_text(feed, transaction, &transaction->keys, item->name, item->name_len,
 					item->key, item->key_len);
+	else if (item->kind != RECORD_DATABASE)
+		append_refresh(feed, transaction, item);
 	if (item->kind != RECORD_DATABASE && !is_too_much(feed, transaction))
 		return true;
 	everything_changed(feed, transaction);
@@ -349,6 +367,8 @@ settle(Feed *feed, TransactionId xid, FeedTransaction **into)
 		{
 			append_bytes(feed, *into, &(*into)->keys, from->keys.data, from->keys.len);
 			append_bytes(feed, *into, &(*into)->entities, from->entities.data, from->entities.len);
+			append_bytes(feed, *into, &(*into)->refreshes, from->refreshes.data,
+						 from->refreshes.len);
 			(*into)->nentities += from->nentities;
 		}
 		if (from->first < (*into)->first)
@@ -516,6 +536,12 @@ feed_next_visible(Feed *feed)
 	return NULL;
 }
 
+void
+feed_add_key(Feed *feed, FeedTransaction *transaction, const char *named, int len)
+{
+	append_text(feed, transaction, &transaction->keys, named, len, NULL, 0);
+}
+
 bool
 feed_has_waiting(const Feed *feed)
 {
@@ -542,7 +568,10 @@ feed_done(Feed *feed, FeedTransaction *transaction)
 		}
 		dlist_delete(&first->node);
 		if (first->held)
+		{
+			forget_items(feed, first);	/* all of it has been sent */
 			dlist_push_tail(&feed->held, &first->node);
+		}
 		else
 			free_transaction(feed, first);
 	}

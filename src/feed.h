@@ -42,7 +42,7 @@ typedef struct FeedTransaction
 	bool		visible;		/* handed out by feed_next_visible() */
 	bool		done;			/* acknowledged, as far as the position goes */
 	int			parts;			/* for whoever delivers it: what is not acknowledged */
-	int			flushes;		/* that it waits for */
+	int			beside;			/* flushes and refreshes beside the stream that it waits for */
 	bool		held;			/* keeps the restart point until feed_release() */
 	XLogRecPtr	commit_start;	/* start and CRC of its commit record; 0: it is none */
 	uint32		commit_crc;
@@ -50,6 +50,7 @@ typedef struct FeedTransaction
 	bool		database;		/* everything in the database changed */
 	StringInfoData keys;		/* { len:u8 <entity>:<key> }…; data NULL: none */
 	StringInfoData entities;	/* { len:u8 <entity> }…: whole entities; the same */
+	StringInfoData refreshes;	/* { relation:u32 absent:u8 len:u8 <entity>:<key> }…; the same */
 	int			nentities;
 	Size		bytes;			/* that it counts for */
 } FeedTransaction;
@@ -84,9 +85,13 @@ extern FeedTransaction *feed_next_visible(Feed *feed);
 /* Is a transaction waiting to become visible? */
 extern bool feed_has_waiting(const Feed *feed);
 
+/* A key of a transaction that was handed out is to be deleted, too. */
+extern void feed_add_key(Feed *feed, FeedTransaction *transaction, const char *named, int len);
+
 /*
- * Acknowledged.  One that is `held` (a flush beside the stream goes on for it)
- * lets the position pass, and holds the restart point until it is released.
+ * Acknowledged.  One that is `held` (a flush or a refresh beside the stream goes
+ * on for it) lets the position pass, and holds the restart point until it is
+ * released.
  */
 extern void feed_done(Feed *feed, FeedTransaction *transaction);
 extern void feed_release(Feed *feed, FeedTransaction *transaction);
@@ -97,7 +102,7 @@ extern TimestampTz feed_oldest(const Feed *feed);
 extern XLogRecPtr feed_position(const Feed *feed);
 extern XLogRecPtr feed_restart(const Feed *feed);
 
-/* The position, unless flushes beside the stream go on: then where they began. */
+/* The position, unless something beside the stream goes on: then where that began. */
 extern XLogRecPtr feed_settled(const Feed *feed);
 extern XLogRecPtr feed_read_to(const Feed *feed);
 

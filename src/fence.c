@@ -141,16 +141,29 @@ fence_read(const FenceScope *scope, FenceToken *token)
 	for (int i = 0; i < FENCE_PARTS; i++)
 	{
 		token->word[i] = pg_atomic_read_u64(&scope->part[i]->word);
-		in_flight |= token->word[i] & FENCE_IN_FLIGHT_MASK;
+		if (i != FENCE_LINKS || CK_GUARD("links"))
+			in_flight |= token->word[i] & FENCE_IN_FLIGHT_MASK;
 	}
 	pg_memory_barrier();
 	return in_flight == 0;
 }
 
+/* Was nothing in flight that would stop an answer?  Links stop stores only. */
+bool
+fence_token_answers(const FenceToken *token)
+{
+	for (int i = 0; i < FENCE_ANSWER_PARTS; i++)
+	{
+		if (token->word[i] & FENCE_IN_FLIGHT_MASK)
+			return false;
+	}
+	return true;
+}
+
 bool
 fence_in_flight(const FenceScope *scope)
 {
-	for (int i = 0; i < FENCE_PARTS; i++)
+	for (int i = 0; i < FENCE_ANSWER_PARTS; i++)
 	{
 		if (pg_atomic_read_u64(&scope->part[i]->word) & FENCE_IN_FLIGHT_MASK)
 			return true;
@@ -158,25 +171,40 @@ fence_in_flight(const FenceScope *scope)
 	return false;
 }
 
-/* May a document that was loaded under the token be stored now? */
-bool
-fence_holds(const FenceScope *scope, const FenceToken *token)
+static bool
+holds_from(const FenceScope *scope, const FenceToken *token, int first)
 {
-	for (int i = 0; i < FENCE_PARTS; i++)
+	for (int i = first; i < FENCE_PARTS; i++)
 	{
 		uint64		now = pg_atomic_read_u64(&scope->part[i]->word);
 		uint64		then = token->word[i];
 
+		if (i == FENCE_LINKS && !CK_GUARD("links"))
+			continue;
 		/* the two-word clock that row 2 is about: in flight, but no count */
 		if (!CK_GUARD("one-word"))
 		{
 			now &= FENCE_IN_FLIGHT_MASK;
 			then &= FENCE_IN_FLIGHT_MASK;
 		}
-		if (now != then)
+		if (now != then || (i == FENCE_LINKS && (then & FENCE_IN_FLIGHT_MASK) != 0))
 			return false;
 	}
 	return true;
+}
+
+/* May a document that was loaded under the token be stored now? */
+bool
+fence_holds(const FenceScope *scope, const FenceToken *token)
+{
+	return holds_from(scope, token, 0);
+}
+
+/* The same, but the key's own stripe may have moved: the caller sees those changes otherwise. */
+bool
+fence_holds_for_key(const FenceScope *scope, const FenceToken *token)
+{
+	return holds_from(scope, token, FENCE_KEY + 1);
 }
 
 /* Has one of the words changed since they were read, token or not? */
@@ -186,13 +214,30 @@ fence_moved(const FenceScope *scope, const FenceToken *token, FencePart part)
 	return pg_atomic_read_u64(&scope->part[part]->word) != token->word[part];
 }
 
+static XLogRecPtr
+last_change(const FenceScope *scope, int parts)
+{
+	XLogRecPtr	last = InvalidXLogRecPtr;
+
+	for (int i = 0; i < parts; i++)
+		last = Max(last, pg_atomic_read_u64(&scope->part[i]->last_change));
+	return last;
+}
+
 /* The location that a server must have come to, to know of every change in the scope. */
 XLogRecPtr
 fence_last_change(const FenceScope *scope)
 {
-	XLogRecPtr	last = InvalidXLogRecPtr;
+	return last_change(scope, FENCE_ANSWER_PARTS);
+}
 
-	for (int i = 0; i < FENCE_PARTS; i++)
-		last = Max(last, pg_atomic_read_u64(&scope->part[i]->last_change));
-	return last;
+/*
+ * The location of the last commit that a document loaded now may show.  That
+ * is more: a change that came by links is not in the stripe of a key whose
+ * link was added when it had looked.
+ */
+XLogRecPtr
+fence_last_shown(const FenceScope *scope)
+{
+	return last_change(scope, FENCE_PARTS);
 }

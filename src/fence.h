@@ -11,15 +11,22 @@
  * lowerings: with "in flight" and "last change" apart, a reader can combine
  * the state before one commit with the stamp of another.
  *
- * A document is guarded by four stripes, its *scope*: its key's (shared with
+ * A document is guarded by five stripes, its *scope*: its key's (shared with
  * other keys: a collision costs a table read), its entity's for changes of
- * the whole entity, its entity's for settings and definition, and its
- * database's.  A *token* is a copy of the four words, taken before the
- * snapshot that loads the document.
+ * the whole entity, its entity's for settings and definition, its database's,
+ * and its entity's for *links*.  A *token* is a copy of the five words, taken
+ * before the snapshot that loads the document.
+ *
+ * Links: a transaction that changed a base whose rows lead to keys only by way
+ * of other tables (`via`) raises this stripe before it looks for the keys, and
+ * lowers it with the others.  Whoever adds a link that it cannot see is seen by
+ * no load that can be stored meanwhile.  What had been stored before is
+ * found by the transaction, and goes by its key; so links stop stores, and do
+ * not stop answers.
  *
  *	  load:    token, accept invalidations, snapshot, read
  *	  store:   only while the words equal the token, and nothing in flight
- *	  return:  only while nothing is in flight
+ *	  return:  only while nothing but links is in flight
  *
  * Store and return are checked under the lock of the local tier's partition
  * that holds the key; a commit removes its keys under the same lock before
@@ -49,10 +56,12 @@ typedef enum FencePart
 	FENCE_KEY,					/* stripe of the key's hash */
 	FENCE_ENTITY,				/* the entity as a whole */
 	FENCE_SETTINGS,				/* the entity's settings and definition */
-	FENCE_DATABASE				/* everything in the database */
+	FENCE_DATABASE,				/* everything in the database */
+	FENCE_LINKS					/* changes whose keys other tables tell */
 } FencePart;
 
-#define FENCE_PARTS		4
+#define FENCE_PARTS			5
+#define FENCE_ANSWER_PARTS	4	/* of them, the first: those that answers go by */
 
 typedef struct FenceScope
 {
@@ -84,9 +93,12 @@ extern void fence_count(FenceStripe *stripe);
 extern void fence_lower(FenceStripe *stripe, bool committed, XLogRecPtr end);
 
 extern bool fence_read(const FenceScope *scope, FenceToken *token);
+extern bool fence_token_answers(const FenceToken *token);
 extern bool fence_in_flight(const FenceScope *scope);
 extern bool fence_holds(const FenceScope *scope, const FenceToken *token);
+extern bool fence_holds_for_key(const FenceScope *scope, const FenceToken *token);
 extern XLogRecPtr fence_last_change(const FenceScope *scope);
+extern XLogRecPtr fence_last_shown(const FenceScope *scope);
 extern void fence_init(FenceStripe *stripe);
 extern bool fence_moved(const FenceScope *scope, const FenceToken *token, FencePart part);
 

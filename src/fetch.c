@@ -7,33 +7,24 @@
  * disabled trigger arrive by them), check the privilege, see whether a cache
  * may be used at all, look into the local tier, fly single, load, store.
  *
- * A transaction that has a transaction ID may have written something that is
- * not in its change set yet (its triggers have not fired), so it reads its
- * table and stores nothing; that is asked before the load and again after it,
- * because a function in the load may have written.  REPEATABLE READ and
- * SERIALIZABLE transactions read in their own snapshot, and standbys and
- * parallel workers have no fence to go by.
- *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
 
-#include "access/parallel.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "utils/inval.h"
 #include "utils/timestamp.h"
 
-#include "changes.h"
 #include "debug.h"
 #include "document.h"
+#include "early.h"
 #include "fetch.h"
 #include "flight.h"
 #include "guc.h"
 #include "load.h"
 #include "requests.h"
 #include "servers.h"
-#include "shmem.h"
+#include "tiers.h"
 #include "ttl.h"
 
 #define LOAD_TRIES	10			/* loads of one call while its entity changes */
@@ -54,6 +45,8 @@ typedef struct Fetch
 	bool		has_slot;		/* tier is filled in */
 	FetchStrategy strategy;
 	instr_time	began;			/* the SQL call, whose waits are bounded */
+	bool		flying;			/* announced to other sessions that miss the key */
+	LocalTimes	times;			/* of a local hit */
 	Jsonb	   *document;		/* the answer; NULL: no such row */
 } Fetch;
 
@@ -86,129 +79,22 @@ fetch_key_values(Entity *entity, const FetchKey *key, Datum *values)
 	return key_from_text(&entity->shape, key->text, values);
 }
 
-/* Say once per session why nothing is cached. */
-static void
-warn_not_preloaded(void)
-{
-	static bool warned = false;
-
-	if (warned || shmem_ready())
-		return;
-	warned = true;
-	ereport(WARNING,
-			(errmsg("cachekit was not preloaded, so every fetch reads its table"),
-			 errhint("Add cachekit to shared_preload_libraries and restart the server.")));
-}
-
-static void
-warn_unsound(Entity *entity)
-{
-	if (entity->warned)
-		return;
-	entity->warned = true;
-	ereport(WARNING,
-			(errmsg("entity \"%s\" is not cached: %s", entity->name, entity->problem),
-			 errhint("SELECT * FROM cachekit.health() tells what to do.")));
-}
-
 /*
- * May this call use a cache?  False, with the reason counted, if it must read
- * the table and store nothing.
+ * Look into the local tier, also that of an entity that does not use it if
+ * `landed`; true when that was the answer.
  */
 static bool
-may_use_cache(Fetch *fetch)
-{
-	Entity	   *entity = fetch->entity;
-	StatCounter reason;
-
-	if (!ck_enabled || !fetch->has_slot)
-	{
-		warn_not_preloaded();
-		reason = STAT_BYPASS_DISABLED;
-	}
-	else if (RecoveryInProgress() || IsParallelWorker())
-		reason = STAT_BYPASS_RECOVERY;
-	else if (!entity->sound)
-	{
-		warn_unsound(entity);
-		reason = STAT_BYPASS_UNSOUND;
-	}
-	else if (changes_include(entity->relid, fetch->tier.hash, &fetch->text) &&
-			 CK_GUARD("own-change"))
-		reason = STAT_BYPASS_OWN_CHANGE;
-	else if (TransactionIdIsValid(GetTopTransactionIdIfAny()) && CK_GUARD("own-xid"))
-		reason = STAT_BYPASS_TRANSACTION;
-	else if (IsolationUsesXactSnapshot() && CK_GUARD("isolation"))
-		reason = STAT_BYPASS_ISOLATION;
-	else
-		return true;
-	entity_count(entity, reason, 1);
-	return false;
-}
-
-/* Look into the local tier; true when that was the answer. */
-static bool
-answer_locally(Fetch *fetch, LocalResult *result)
+answer_locally(Fetch *fetch, bool landed, LocalResult *result)
 {
 	*result = LOCAL_MISS;
-	if (fetch->entity->local)
-		*result = local_lookup(&fetch->tier, GetCurrentTimestamp(), &fetch->document);
+	if (fetch->entity->local || landed)
+		*result = local_lookup(&fetch->tier, GetCurrentTimestamp(), &fetch->document,
+							   &fetch->times);
 	if (*result == LOCAL_HIT)
 		entity_count(fetch->entity, STAT_LOCAL_HITS, 1);
 	else if (*result == LOCAL_NEGATIVE)
 		entity_count(fetch->entity, STAT_NEGATIVE_HITS, 1);
 	return *result == LOCAL_HIT || *result == LOCAL_NEGATIVE;
-}
-
-/* Store what was loaded under the token, if it may be stored. */
-static void
-store(Fetch *fetch, const FenceToken *token)
-{
-	Entity	   *entity = fetch->entity;
-	int64		ttl = fetch->document ? entity->ttl : entity->negative_ttl;
-	bool		stored;
-
-	if (!entity->local || ttl == 0)
-		return;
-	stored = (fetch->document == NULL || VARSIZE(fetch->document) <= ck_max_value_size) &&
-		!(TransactionIdIsValid(GetTopTransactionIdIfAny()) && CK_GUARD("own-xid")) &&
-		local_store(&fetch->tier, token, fetch->document,
-					ttl_expiry(ttl, GetCurrentTimestamp()));
-	entity_count(entity, stored ? STAT_FILLS : STAT_FILLS_REFUSED, 1);
-}
-
-/* Hand what was loaded under the token to the entity's servers. */
-static void
-fill_servers(Fetch *fetch, const FenceToken *token)
-{
-	Entity	   *entity = fetch->entity;
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz expiry = ttl_expiry(entity->ttl, now);
-	FillHead	head;
-	char	   *json;
-
-	if (fetch->document == NULL || VARSIZE(fetch->document) > ck_max_value_size ||
-		(TransactionIdIsValid(GetTopTransactionIdIfAny()) && CK_GUARD("own-xid")))
-		return;
-	head.hash = fetch->tier.hash;
-	head.slot = fetch->tier.slot;
-	head.relid = entity->relid;
-	head.token = *token;
-	head.ttl_ms = expiry == DT_NOEND ? 0 : Max(1, (expiry - now) / 1000);
-	head.len = snprintf(head.named_key, sizeof(head.named_key), "%s:%s", entity->encoded_name,
-						fetch->text.text);
-	json = document_to_text(fetch->document);
-	if (json == NULL)
-		entity_count(entity, STAT_FILLS_REFUSED, 1);
-	for (int i = 0; json && i < entity->nservers; i++)
-	{
-		int			place = server_find(entity->servers[i], head.named_key);
-
-		head.serverid = entity->servers[i];
-		if (place != NO_SERVER && server_is_readable(server_at(place)) &&
-			!request_fill(place, &head, json, strlen(json)))
-			server_count(server_at(place), SERVER_FILLS_DROPPED, 1);
-	}
 }
 
 /* Milliseconds that this call may still wait for others. */
@@ -234,9 +120,12 @@ answer_by_server(Fetch *fetch)
 	FenceToken	token;
 	char		named[NAMED_KEY_SIZE];
 
-	if (entity->nservers == 0 || !fence_read(&fetch->tier.scope, &token))
+	if (entity->nservers == 0)
 		return false;
-	snprintf(named, sizeof(named), "%s:%s", entity->encoded_name, fetch->text.text);
+	(void) fence_read(&fetch->tier.scope, &token);
+	if (!fence_token_answers(&token))
+		return false;
+	(void) tiers_named(entity, fetch->text.text, named);
 	for (int i = 0; i < entity->nservers; i++)
 	{
 		int			place = server_find(entity->servers[i], named);
@@ -245,13 +134,8 @@ answer_by_server(Fetch *fetch)
 		Size		bytes;
 		ReadResult	result;
 
-		if (place == NO_SERVER || !server_is_readable(server_at(place)))
+		if (!tiers_may_ask(place, needed))
 			continue;
-		if (pg_atomic_read_u64(&server_at(place)->marked) < needed && CK_GUARD("read-position"))
-		{
-			pg_atomic_write_u32(&server_at(place)->marker_wanted, 1);
-			continue;
-		}
 		result = request_read(place, entity->servers[i], named, strlen(named), needed,
 							  time_left(fetch), &text, &bytes);
 		if (result == READ_FAILED)
@@ -267,7 +151,8 @@ answer_by_server(Fetch *fetch)
 		entity_count(entity, STAT_SERVER_HITS, 1);
 		if (entity->local)
 			(void) local_store(&fetch->tier, &token, fetch->document,
-							   ttl_expiry(entity->ttl, GetCurrentTimestamp()));
+							   ttl_expiry(entity->ttl, entity->ttl_jitter,
+										  GetCurrentTimestamp()), 0);
 		return true;
 	}
 	return false;
@@ -290,10 +175,12 @@ load(Fetch *fetch, bool strict)
 	FenceToken	token;
 	bool		has_token = false;
 	bool		may_repeat = fetch->has_slot && !IsolationUsesXactSnapshot();
+	int64		load_us = 0;
 
 	for (int tries = 0; tries < LOAD_TRIES; tries++)
 	{
 		bool		clear = fetch->has_slot && fence_read(&fetch->tier.scope, &token);
+		instr_time	start;
 
 		if (strict)
 		{
@@ -308,7 +195,9 @@ load(Fetch *fetch, bool strict)
 		if (!load_prepare(fetch->entity) && CK_GUARD("accept-invalidations"))
 			return OUTCOME_ENTITY_CHANGED;
 		entity_count(fetch->entity, STAT_LOADS, 1);
+		INSTR_TIME_SET_CURRENT(start);
 		fetch->document = load_document(fetch->entity, fetch->values);
+		load_us = stats_elapsed(start);
 		if (!may_repeat || !fence_moved(&fetch->tier.scope, &token, FENCE_ENTITY) ||
 			!CK_GUARD("load-repeat"))
 			break;
@@ -323,45 +212,73 @@ load(Fetch *fetch, bool strict)
 			if (!fetch->entity->valid)
 				return OUTCOME_ENTITY_CHANGED;
 		}
-		store(fetch, &token);
-		if (fetch->entity->nservers > 0)
-			fill_servers(fetch, &token);
+		(void) tiers_store(fetch->entity, &fetch->tier, &token, fetch->document, load_us);
+		tiers_fill(fetch->entity, &fetch->tier, &token, fetch->document, request_fill);
+		if (fetch->flying && !fetch->entity->local && flight_is_awaited())
+			tiers_store_moment(fetch->entity, &fetch->tier, &token, fetch->document);
 	}
 	return OUTCOME_DONE;
 }
 
-/* load(), announced to other sessions that miss the same key. */
+/* load(), and the end of the flight if there is one. */
 static Outcome
-load_once(Fetch *fetch)
+load_flying(Fetch *fetch)
 {
 	Outcome		outcome;
-	LocalResult found;
-	volatile FlightResult flight = FLIGHT_ALONE;
 
-	if (fetch->entity->local)
-		flight = flight_begin(fetch->tier.hash, time_left(fetch));
-	if (flight == FLIGHT_LANDED)
-	{
-		entity_count(fetch->entity, STAT_WAITS, 1);
-		if (answer_locally(fetch, &found))
-			return OUTCOME_DONE;
-	}
 	PG_TRY();
 	{
 		outcome = load(fetch, true);
 	}
 	PG_CATCH();
 	{
-		if (flight == FLIGHT_LOADER)
+		if (fetch->flying)
 			flight_end();
 		entity_count(fetch->entity, STAT_ERRORS, 1);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	/* a load within another's load has not announced itself */
-	if (flight == FLIGHT_LOADER)
+	if (fetch->flying)
 		flight_end();
 	return outcome;
+}
+
+/* load(), announced to other sessions that miss the same key. */
+static Outcome
+load_once(Fetch *fetch)
+{
+	LocalResult found;
+	FlightResult flight = flight_begin(fetch->tier.hash, time_left(fetch));
+
+	if (flight == FLIGHT_LANDED)
+	{
+		entity_count(fetch->entity, STAT_WAITS, 1);
+		if (answer_locally(fetch, true, &found))
+			return OUTCOME_DONE;
+	}
+	fetch->flying = (flight == FLIGHT_LOADER);
+	return load_flying(fetch);
+}
+
+/*
+ * A local hit whose turn it is to be loaded anew before it expires, if nobody
+ * else is loading it; true when that has been done.  Others go on being
+ * answered from the tier meanwhile.
+ */
+static bool
+refresh_early(Fetch *fetch, Outcome *outcome)
+{
+	Jsonb	   *cached = fetch->document;
+
+	if (!early_is_due(fetch->entity, &fetch->times) ||
+		flight_begin(fetch->tier.hash, 0) != FLIGHT_LOADER)
+		return false;
+	entity_count(fetch->entity, STAT_EARLY_REFRESHES, 1);
+	fetch->flying = true;
+	*outcome = load_flying(fetch);
+	pfree(cached);
+	return true;
 }
 
 static Outcome
@@ -369,18 +286,25 @@ attempt(Fetch *fetch)
 {
 	Entity	   *entity = fetch->entity;
 	LocalResult found;
+	Outcome		outcome;
 
 	key_text(&entity->shape, fetch->values, &fetch->text);
 	fetch->has_slot = entity_tier_key(entity, &fetch->text, &fetch->tier);
-	if (!may_use_cache(fetch))
+	fetch->flying = false;
+	if (!tiers_usable(entity, fetch->has_slot ? &fetch->tier : NULL, &fetch->text, 1))
 		return fetch->strategy == FETCH_FRESH ? OUTCOME_DONE : load(fetch, false);
 
 	switch (fetch->strategy)
 	{
 		case FETCH_REFRESH:
 		case FETCH_FRESH:
-			if (answer_locally(fetch, &found))
+			if (answer_locally(fetch, false, &found))
+			{
+				if (found == LOCAL_HIT && fetch->strategy == FETCH_REFRESH &&
+					refresh_early(fetch, &outcome))
+					return outcome;
 				return OUTCOME_DONE;
+			}
 			if (found == LOCAL_MISS && answer_by_server(fetch))
 				return OUTCOME_DONE;
 			if (found == LOCAL_MISS)

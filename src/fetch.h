@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * fetch.h
- *	  One document, from the nearest tier that may answer.
+ *	  Documents, from the nearest tier that may answer.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +12,8 @@
 #include "utils/jsonb.h"
 
 #include "entity.h"
+#include "load.h"
+#include "tiers.h"
 
 typedef enum FetchStrategy
 {
@@ -42,5 +44,28 @@ extern bool fetch_key_values(Entity *entity, const FetchKey *key, Datum *values)
  */
 extern Jsonb *fetch_document(Oid relid, const FetchKey *key, FetchStrategy strategy,
 							 instr_time began, char **canonical);
+
+typedef struct FetchedRow
+{
+	char	   *canonical;		/* the key's canonical text; NULL for a NULL key */
+	Jsonb	   *document;		/* shared by rows of the same key; or NULL */
+} FetchedRow;
+
+/*
+ * The documents of n keys in one pass, rows[i] being that of keys[i].  As of
+ * one moment, however many they are, if `consistent`; what takes a cache to
+ * have it (FETCH_FRESH) is then all NULL when that moment cannot be told.
+ */
+extern void fetch_documents(Oid relid, const FetchKey *keys, const bool *nulls, int n,
+							FetchStrategy strategy, bool consistent, instr_time began,
+							FetchedRow *rows);
+
+/*
+ * Load n keys by one query and store them in all tiers; false when the entity
+ * has changed, and the caller begins again with entity_find().  *missed is how
+ * many documents a server did not get.
+ */
+extern bool fetch_and_store(Entity *entity, const LoadKey *keys, int n, TiersOffer offer,
+							uint64 *missed);
 
 #endif							/* CACHEKIT_FETCH_H */

@@ -22,6 +22,8 @@
 #include "fetch.h"
 #include "pin.h"
 
+#define FETCH_SLICE		1000	/* keys of fetch_many in one pass */
+
 PG_FUNCTION_INFO_V1(ck_fetch);
 PG_FUNCTION_INFO_V1(ck_fetch_text);
 PG_FUNCTION_INFO_V1(ck_fetch_row);
@@ -161,20 +163,24 @@ ck_fetch_row_text(PG_FUNCTION_ARGS)
 	return fetch_row(fcinfo, true);
 }
 
-/* fetch_many(entity, keys, strategy): a row for each key, in their order. */
+/*
+ * fetch_many(entity, keys, strategy, consistent): a row for each key, in their
+ * order.  In slices, so that memory is bounded; a set of one moment is one.
+ */
 static void
-fetch_array(FunctionCallInfo fcinfo, ArrayType *keys, bool is_text)
+fetch_array(FunctionCallInfo fcinfo, ArrayType *array, bool is_text)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	FetchStrategy strategy = strategy_argument(fcinfo, 2);
-	Oid			type = ARR_ELEMTYPE(keys);
+	bool		consistent = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	Oid			type = ARR_ELEMTYPE(array);
 	int16		len;
 	bool		byval;
 	char		align;
 	Datum	   *elems;
 	bool	   *elem_nulls;
 	int			n;
-
+	int			slice;
 	MemoryContext each = AllocSetContextCreate(CurrentMemoryContext, "cachekit fetch_many",
 											   ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
@@ -182,36 +188,39 @@ fetch_array(FunctionCallInfo fcinfo, ArrayType *keys, bool is_text)
 
 	INSTR_TIME_SET_CURRENT(began);
 	get_typlenbyvalalign(type, &len, &byval, &align);
-	deconstruct_array(keys, type, len, byval, align, &elems, &elem_nulls, &n);
-	for (int i = 0; i < n; i++)
+	deconstruct_array(array, type, len, byval, align, &elems, &elem_nulls, &n);
+	slice = consistent ? n : FETCH_SLICE;
+	for (int at = 0; at < n; at += slice)
 	{
-		Datum		values[2] = {0};
-		bool		nulls[2] = {true, true};
-		char	   *canonical = NULL;
-		Jsonb	   *document = NULL;
-		FetchKey	key;
+		int			count = Min(slice, n - at);
+		FetchKey   *keys;
+		FetchedRow *rows;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(each);
 		old = MemoryContextSwitchTo(each);
-		if (!elem_nulls[i])
+		keys = MemoryContextAllocHuge(each, sizeof(FetchKey) * count);
+		rows = MemoryContextAllocHuge(each, sizeof(FetchedRow) * count);
+		for (int i = 0; i < count; i++)
 		{
-			key.type = is_text ? InvalidOid : type;
-			key.value = elems[i];
-			key.text = is_text ? TextDatumGetCString(elems[i]) : NULL;
-			document = fetch_document(PG_GETARG_OID(0), &key, strategy, began, &canonical);
+			keys[i].type = is_text ? InvalidOid : type;
+			keys[i].value = elems[at + i];
+			keys[i].text = is_text && !elem_nulls[at + i] ?
+				TextDatumGetCString(elems[at + i]) : NULL;
 		}
-		if (canonical)
+		fetch_documents(PG_GETARG_OID(0), keys, elem_nulls + at, count, strategy, consistent,
+						began, rows);
+		for (int i = 0; i < count; i++)
 		{
-			values[0] = CStringGetTextDatum(canonical);
-			nulls[0] = false;
+			Datum		values[2] = {0};
+			bool		nulls[2] = {rows[i].canonical == NULL, rows[i].document == NULL};
+
+			if (!nulls[0])
+				values[0] = CStringGetTextDatum(rows[i].canonical);
+			if (!nulls[1])
+				values[1] = JsonbPGetDatum(rows[i].document);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
-		if (document)
-		{
-			values[1] = JsonbPGetDatum(document);
-			nulls[1] = false;
-		}
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		MemoryContextSwitchTo(old);
 	}
 	MemoryContextDelete(each);

@@ -9,6 +9,12 @@
  * then a cluster that has lost that change finds a marker that it cannot
  * have written.  One that has to wait for the marker waits here.
  *
+ * A changed document that the refresher has loaded (refresh.h) is a fill, too,
+ * with two differences: it replaces what is there, and it may be sent when its
+ * key has changed since it was loaded, under a marker that covers whatever it
+ * may show.  While one is awaited, sessions' fills of its key are dropped, lest
+ * it replaces a newer one.
+ *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
@@ -17,6 +23,7 @@
 
 #include "blocks.h"
 #include "debug.h"
+#include "refresh.h"
 #include "requests.h"
 #include "sender.h"
 #include "slots.h"
@@ -30,6 +37,7 @@ typedef struct FillCall
 {
 	Sender	   *sender;
 	Size		bytes;
+	RefreshJob *job;			/* NULL: a session's */
 } FillCall;
 
 void
@@ -65,6 +73,14 @@ on_filled(void *arg, LinkStatus status, const LinkValue *values, int n, const ch
 	sender->fill_bytes_in_flight -= call->bytes;
 	if (status == LINK_OK && values[0].bytes[0] == '0')
 		sender_fault_changed(sender);
+	else if (call->job && !sender->faulted && status != LINK_LOST)
+	{
+		/* what could not be replaced is the old one */
+		if (status == LINK_OK || !CK_GUARD("refresh-fallback"))
+			refresh_stored(sender, call->job);
+		else
+			refresh_failed(sender, call->job);
+	}
 	else if (status == LINK_FULL || status == LINK_REFUSED)
 		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
 	pfree(call);
@@ -76,27 +92,43 @@ typedef enum FillFate
 	FILL_SEND, FILL_WAIT, FILL_DROP
 } FillFate;
 
+/*
+ * How far the marker must be for this document.  One whose token holds shows
+ * no commit behind the last one of its scope.
+ */
+static XLogRecPtr
+shown_by(const FillHead *head, const FenceScope *scope, bool holds)
+{
+	return holds ? fence_last_shown(scope) : head->shown;
+}
+
 static FillFate
-fate_of(Sender *sender, const FillHead *head)
+fate_of(Sender *sender, const FillHead *head, bool *holds)
 {
 	FenceScope	scope;
+	bool		refresh = head->kind == FILL_REFRESH;
 
 	slot_scope(head->slot, sender->server->dboid, head->hash, &scope);
 	if (head->serverid != sender->server->serverid ||
-		deliver_is_flushing(sender, head->named_key) ||
+		flush_is_pending(sender, head->named_key) ||
 		!slot_is(head->slot, sender->server->dboid, head->relid))
 		return FILL_DROP;
-	if (!fence_holds(&scope, &head->token) && CK_GUARD("fill-token"))
+	if (!refresh && refresh_is_pending(sender, head->named_key))
+		return FILL_DROP;
+	*holds = fence_holds(&scope, &head->token);
+	if (!*holds && !(refresh && fence_holds_for_key(&scope, &head->token)) &&
+		CK_GUARD("fill-token"))
 		return FILL_DROP;
 	/* before an epoch is ready, changes from before the start count as well */
-	if (Max(fence_last_change(&scope), sender->ready_at) > sender->marker_acked &&
+	if (Max(shown_by(head, &scope, *holds || !refresh), sender->ready_at) > sender->marker_acked &&
 		CK_GUARD("fill-marker"))
 		return sender->marker_refused != 0 ? FILL_DROP : FILL_WAIT;
 	return FILL_SEND;
 }
 
-static void
-send_one(Sender *sender, uint32 chain, const FillHead *head)
+/* False: it is not for this host. */
+static bool
+send_one(Sender *sender, uint32 chain, const FillHead *head, RefreshJob *job)
 {
 	FillCall   *call;
 	Link	   *link = sender->link[sender_link_of(sender, head->named_key, head->len)];
@@ -106,25 +138,42 @@ send_one(Sender *sender, uint32 chain, const FillHead *head)
 
 	sender_named(sender, head->named_key, key, sizeof(key));
 	if (!sender_has_key(sender, key, strlen(key)))
-	{
-		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
-		return;					/* the hosts have changed meanwhile, or memory is out */
-	}
+		return false;			/* the hosts have changed meanwhile, or memory is out */
 	json = palloc(len);
 	blocks_get(chain, sizeof(FillHead), json, len);
 	call = MemoryContextAlloc(sender->epoch_context, sizeof(FillCall));
 	call->sender = sender;
 	call->bytes = len;
+	call->job = job;
 	sender->fills_in_flight++;
 	sender->fill_bytes_in_flight += len;
-	server_count(sender->server, SERVER_FILLS_SENT, 1);
+	if (job == NULL)
+		server_count(sender->server, SERVER_FILLS_SENT, 1);
 	if (CK_GUARD("owner-nonce"))
 		sender->driver->put_if_owner(link, key, sender->owner_key, sender->nonce, json, len,
-									 head->ttl_ms, on_filled, call);
+									 head->ttl_ms, job != NULL, on_filled, call);
 	else
-		sender->driver->put_if_owner(link, key, key, NULL, json, len, head->ttl_ms, on_filled,
-									 call);
+		sender->driver->put_if_owner(link, key, key, NULL, json, len, head->ttl_ms, job != NULL,
+									 on_filled, call);
 	pfree(json);
+	return true;
+}
+
+static void
+handle_refresh(Sender *sender, uint32 chain, const FillHead *head, RefreshJob *job,
+			   FillFate fate, bool holds)
+{
+	if (fate == FILL_DROP && sender->marker_refused != 0)
+		refresh_failed(sender, job);	/* the cache is full: asking again does not help */
+	else if (fate == FILL_DROP)
+		refresh_refused(sender, job);
+	else
+	{
+		/* first: it may be answered at once, when the link is lost */
+		refresh_sent(sender, job, holds);
+		if (!send_one(sender, chain, head, job))
+			refresh_failed(sender, job);
+	}
 }
 
 /* One fill: send, drop, or keep it for later; true when it is out of our hands. */
@@ -133,14 +182,21 @@ handle_fill(Sender *sender, uint32 chain)
 {
 	FillHead	head;
 	FillFate	fate;
+	RefreshJob *job = NULL;
+	bool		holds = false;
 
 	blocks_get(chain, 0, &head, sizeof(head));
-	fate = fate_of(sender, &head);
+	if (head.kind != FILL_SESSION && (job = refresh_answered(sender, &head)) == NULL)
+	{
+		blocks_free(chain);
+		return true;
+	}
+	fate = fate_of(sender, &head, &holds);
 	if (fate == FILL_WAIT)
 		return false;
-	if (fate == FILL_SEND)
-		send_one(sender, chain, &head);
-	else
+	if (job)
+		handle_refresh(sender, chain, &head, job, fate, holds);
+	else if (fate == FILL_DROP || !send_one(sender, chain, &head, NULL))
 		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
 	blocks_free(chain);
 	return true;
@@ -159,7 +215,7 @@ fill_send(Sender *sender)
 	uint32		chain;
 	ListCell   *cell;
 
-	if (deliver_flush_waits(sender))
+	if (flush_waits(sender))
 		return;
 	if (sender->fills != NIL && sender_elapsed(sender->fills_since) > MAX_WAIT_US)
 		fill_end(sender);

@@ -30,6 +30,7 @@
 typedef struct FlightPlace
 {
 	pg_atomic_uint64 hash;		/* of the key in flight; 0: none */
+	pg_atomic_uint64 awaited;	/* hash of the key that somebody has waited for */
 	ConditionVariable landed;	/* broadcast when hash returns to 0 */
 } FlightPlace;
 
@@ -54,6 +55,7 @@ flight_shmem_init(void)
 	for (int i = 0; i < FLIGHT_PLACES; i++)
 	{
 		pg_atomic_init_u64(&places[i].hash, 0);
+		pg_atomic_init_u64(&places[i].awaited, 0);
 		ConditionVariableInit(&places[i].landed);
 	}
 }
@@ -81,6 +83,12 @@ flight_begin(uint64 hash, long timeout_ms)
 	if (seen != hash || timeout_ms <= 0)
 		return FLIGHT_ALONE;
 
+	/*
+	 * Not a count, which a wait that is cancelled would have to give back: if
+	 * this comes too late, the next loader takes somebody to wait for it.
+	 */
+	pg_atomic_write_u64(&place->awaited, hash);
+	pg_memory_barrier();
 	CK_STOP("flight-wait");
 	if (wait_event == 0)
 		wait_event = compat_wait_event("CachekitLoad");
@@ -102,6 +110,15 @@ flight_begin(uint64 hash, long timeout_ms)
 	return in_time ? FLIGHT_LANDED : FLIGHT_ALONE;
 }
 
+/* Does anybody wait for this session's flight, or has done so? */
+bool
+flight_is_awaited(void)
+{
+	pg_memory_barrier();
+	return my_place != NULL &&
+		pg_atomic_read_u64(&my_place->awaited) == pg_atomic_read_u64(&my_place->hash);
+}
+
 /* End this session's flight, if it has one, and wake who waits.  Cannot fail. */
 void
 flight_end(void)
@@ -111,6 +128,8 @@ flight_end(void)
 	if (place == NULL)
 		return;
 	my_place = NULL;
+	pg_atomic_write_u64(&place->awaited, 0);
+	pg_memory_barrier();
 	pg_atomic_write_u64(&place->hash, 0);
 	pg_memory_barrier();
 	ConditionVariableBroadcast(&place->landed);

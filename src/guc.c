@@ -28,10 +28,12 @@ int			ck_default_ttl = 3600;
 int			ck_ttl_jitter = 10;
 int			ck_fetch_timeout = 50;
 int			ck_max_changed_keys = 100000;
+int			ck_dependency_timeout = 200;
 int			ck_max_value_size = 1024 * 1024;
 int			ck_fill_queue_memory = 16 * 1024;
 int			ck_wal_keep = 64;
 int			ck_max_wal_retention = 1024;
+int			ck_refresh_timeout = 500;
 int			ck_shutdown_timeout = 5000;
 bool		ck_synchronous_invalidation = false;
 int			ck_synchronous_timeout = 1000;
@@ -100,6 +102,11 @@ guc_define(void)
 							"A transaction that changes more of them invalidates the whole entity.",
 							&ck_max_changed_keys, 100000, 0, 10000000,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("cachekit.dependency_timeout",
+							"Time that COMMIT may look for the documents that a changed row concerns by way of other tables.",
+							"After that the whole entity is invalidated. It bounds all \"via\" queries of one COMMIT.",
+							&ck_dependency_timeout, 200, 1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("cachekit.max_value_size",
 							"Size of the largest document that is cached.",
 							"Larger ones are read from the table each time.",
@@ -115,6 +122,11 @@ guc_define(void)
 							"Beyond it the WAL is let go, and the server is flushed when it comes back.",
 							&ck_max_wal_retention, 1024, 1, INT_MAX / 2,
 							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("cachekit.refresh_timeout",
+							"Time that a changed document of an entity with on_change 'refresh' may take to be loaded again.",
+							"After that it is deleted from the cache server. 0 means that it is deleted at once.",
+							&ck_refresh_timeout, 500, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("cachekit.shutdown_timeout",
 							"Time that senders may take to send what is left when the server shuts down.",
 							"What is left after that is in the WAL, and is sent after the next start.",

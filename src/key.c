@@ -83,6 +83,31 @@ key_kind(Oid type, Oid collation)
 	}
 }
 
+/*
+ * Do equal values of two kinds have the same text, so that a value of one can
+ * be a key of the other?  The types, which only enums need, may be domains.
+ */
+bool
+key_kinds_match(KeyKind a, Oid type_a, KeyKind b, Oid type_b)
+{
+	switch (a)
+	{
+		case KEY_UNSUPPORTED:
+			return false;
+		case KEY_INT2:
+		case KEY_INT4:
+		case KEY_INT8:
+			return b == KEY_INT2 || b == KEY_INT4 || b == KEY_INT8;
+		case KEY_TEXT:
+		case KEY_NAME:
+			return b == KEY_TEXT || b == KEY_NAME;
+		case KEY_ENUM:
+			return b == KEY_ENUM && getBaseType(type_a) == getBaseType(type_b);
+		default:
+			return a == b;
+	}
+}
+
 /* For hints. */
 const char *
 key_accepted_types(void)

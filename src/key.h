@@ -83,6 +83,7 @@ typedef struct KeyShape
 } KeyShape;
 
 extern KeyKind key_kind(Oid type, Oid collation);
+extern bool key_kinds_match(KeyKind a, Oid type_a, KeyKind b, Oid type_b);
 extern const char *key_accepted_types(void);
 
 extern char *key_percent_encode(const char *bytes, Size len);
@@ -92,5 +93,11 @@ extern char *key_canonical(const KeyShape *shape, const Datum *values);
 extern bool key_from_datum(const KeyShape *shape, Oid type, Datum value,
 						   MemoryContext long_lived, Datum *values);
 extern bool key_from_text(const KeyShape *shape, const char *text, Datum *values);
+
+/*
+ * From a key text back to values; false if it is a digest, or of no key of this
+ * shape.  Called with pinned settings (pin.h); what no value has may be an error.
+ */
+extern bool key_from_key_text(const KeyShape *shape, const char *text, int len, Datum *values);
 
 #endif							/* CACHEKIT_KEY_H */

@@ -15,8 +15,11 @@
 #include <math.h>
 
 #include "access/htup_details.h"
+#include "catalog/pg_conversion.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
+#include "mb/pg_wchar.h"
 #include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -277,4 +280,93 @@ key_from_text(const KeyShape *shape, const char *text, Datum *values)
 	}
 	error_context_stack = callback.previous;
 	return complete;
+}
+
+/* ---------- from key texts ---------- */
+
+static int
+hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Undo the percent-encoding; NULL if that cannot be. */
+static char *
+percent_decode(const char *text, int len)
+{
+	char	   *decoded = palloc(len + 1);
+	int			n = 0;
+
+	for (int i = 0; i < len; i++)
+	{
+		int			high;
+		int			low;
+
+		if (text[i] != '%')
+		{
+			decoded[n++] = text[i];
+			continue;
+		}
+		if (i + 2 >= len || (high = hex_digit(text[i + 1])) < 0 ||
+			(low = hex_digit(text[i + 2])) < 0 || high + low == 0)
+			return NULL;
+		decoded[n++] = (char) (high << 4 | low);
+		i += 2;
+	}
+	decoded[n] = '\0';
+	return decoded;
+}
+
+/* From UTF-8 to the database's encoding; NULL if that cannot be. */
+static char *
+from_utf8(char *text)
+{
+	int			encoding = GetDatabaseEncoding();
+	int			len = strlen(text);
+	Oid			proc;
+	Size		room = (Size) len * MAX_CONVERSION_GROWTH + 1;
+	char	   *converted;
+
+	if (encoding == PG_SQL_ASCII)
+		return text;
+	if (!pg_verify_mbstr(PG_UTF8, text, len, true))
+		return NULL;
+	if (encoding == PG_UTF8)
+		return text;
+	proc = FindDefaultConversion(PG_CATALOG_NAMESPACE, PG_UTF8, encoding);
+	if (!OidIsValid(proc))
+		return NULL;
+	converted = palloc(room);
+	if (pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding, (unsigned char *) text, len,
+									  (unsigned char *) converted, (int) room, true) != len)
+		return NULL;
+	return converted;
+}
+
+bool
+key_from_key_text(const KeyShape *shape, const char *text, int len, Datum *values)
+{
+	const char *end = text + len;
+	const char *at = text;
+	KeyText		again;
+
+	if (len > 0 && text[0] == '#')
+		return false;
+	for (int i = 0; i < shape->n; i++)
+	{
+		const char *colon = memchr(at, ':', end - at);
+		char	   *part;
+
+		/* as many parts as columns, and no more */
+		if ((colon == NULL) != (i == shape->n - 1))
+			return false;
+		part = percent_decode(at, (int) ((colon ? colon : end) - at));
+		if (part == NULL || (part = from_utf8(part)) == NULL)
+			return false;
+		values[i] = input_value(&shape->column[i], part);
+		at = colon ? colon + 1 : end;
+	}
+	/* one value has one text: else it would be another row's */
+	key_text(shape, values, &again);
+	return shape->n > 0 && again.len == len && memcmp(again.text, text, len) == 0;
 }

@@ -40,6 +40,7 @@
 #include "hosts.h"
 #include "launcher.h"
 #include "options.h"
+#include "refresh_queue.h"
 #include "retention.h"
 #include "servers.h"
 
@@ -47,17 +48,21 @@
 #define SCAN_LIMIT_MS		10000	/* a scanner that takes longer is ended, and tried again */
 #define RESTART_MIN_MS		50
 #define RESTART_MAX_MS		10000
+#define NO_WORKER_MS		5000	/* before a refresher is tried again */
 
-typedef struct SenderWatch
+/* A worker that is kept alive: a sender or a refresher. */
+typedef struct WorkerWatch
 {
 	BackgroundWorkerHandle *handle; /* NULL: none started */
 	TimestampTz started;
 	int			failures;		/* starts that did not last */
-} SenderWatch;
+} WorkerWatch;
 
-static SenderWatch watch[MAX_SERVERS];
+static WorkerWatch watch[MAX_SERVERS];
+static WorkerWatch refresher_watch[MAX_REFRESHERS];
 static uint32 wait_event = 0;
 static bool scanner_missing = false;	/* no worker could be started; the log knows */
+static bool refresher_missing = false;	/* the same */
 
 static void
 describe_worker(BackgroundWorker *worker, const char *name, const char *function, Datum arg)
@@ -83,6 +88,16 @@ launcher_register(void)
 	describe_worker(&worker, "cachekit launcher", "ck_launcher_main", (Datum) 0);
 	worker.bgw_restart_time = 1;
 	RegisterBackgroundWorker(&worker);
+}
+
+static void
+log_missing_worker(bool *told)
+{
+	if (!*told)
+		ereport(LOG,
+				(errmsg("cachekit: no background worker could be started"),
+				 errhint("Raise max_worker_processes.")));
+	*told = true;
 }
 
 /* ---------- the scanner ---------- */
@@ -241,11 +256,7 @@ run_scanner(Oid dboid)
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
-		if (!scanner_missing)
-			ereport(LOG,
-					(errmsg("cachekit: no background worker could be started"),
-					 errhint("Raise max_worker_processes.")));
-		scanner_missing = true;
+		log_missing_worker(&scanner_missing);
 		return false;
 	}
 	scanner_missing = false;
@@ -364,27 +375,41 @@ run_scans(MemoryContext round)
 		ResetLatch(MyLatch);	/* not at once */
 }
 
+/* Has the worker that we have started ended since we looked last? */
 static bool
-is_running(SenderWatch *w, const CacheServer *server)
+has_ended(WorkerWatch *w)
 {
 	pid_t		pid;
 
-	/* one that an earlier launcher has started */
-	if (w->handle == NULL)
-		return server->pid != 0;
-	if (GetBackgroundWorkerPid(w->handle, &pid) != BGWH_STOPPED)
-		return true;
+	if (w->handle == NULL || GetBackgroundWorkerPid(w->handle, &pid) != BGWH_STOPPED)
+		return false;
 	pfree(w->handle);
 	w->handle = NULL;
-	if (server->ended_well)
+	return true;
+}
+
+static bool
+is_running(WorkerWatch *w, const CacheServer *server)
+{
+	bool		ours = w->handle != NULL;
+
+	if (has_ended(w) && server->ended_well)
 		w->failures = 0;
-	return false;
+	/* or one that an earlier launcher has started */
+	return ours ? w->handle != NULL : server->pid != 0;
+}
+
+/* With a pause that grows with every failure. */
+static long
+restart_ms(const WorkerWatch *w)
+{
+	return Min(RESTART_MAX_MS, RESTART_MIN_MS << Min(w->failures, 10));
 }
 
 static void
 start_sender(int place)
 {
-	SenderWatch *w = &watch[place];
+	WorkerWatch *w = &watch[place];
 	BackgroundWorker worker;
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
@@ -419,7 +444,7 @@ look_after_senders(void)
 	for (int i = 0; i < MAX_SERVERS; i++)
 	{
 		CacheServer *server = server_at(i);
-		SenderWatch *w = &watch[i];
+		WorkerWatch *w = &watch[i];
 
 		if (!OidIsValid(server->dboid))
 			continue;
@@ -437,12 +462,53 @@ look_after_senders(void)
 			continue;
 		}
 		retention_cap(server->dboid, server->serverid, server->host);
-		if (server_should_run(server) && now - w->started >=
-				 Min(RESTART_MAX_MS, RESTART_MIN_MS << Min(w->failures, 10)) * INT64CONST(1000))
+		if (server_should_run(server) && now - w->started >= restart_ms(w) * INT64CONST(1000))
 		{
 			w->failures++;
 			start_sender(i);
 		}
+	}
+}
+
+/* ---------- refreshers ---------- */
+
+static void
+start_refresher(int number, Oid dboid)
+{
+	WorkerWatch *w = &refresher_watch[number];
+	BackgroundWorker worker;
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	describe_worker(&worker, "cachekit refresher", "ck_refresher_main", ObjectIdGetDatum(dboid));
+	worker.bgw_notify_pid = MyProcPid;
+	if (RegisterDynamicBackgroundWorker(&worker, &w->handle))
+		refresher_missing = false;
+	else
+	{
+		w->handle = NULL;
+		log_missing_worker(&refresher_missing);
+		refresher_delay(number, NO_WORKER_MS, true);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Start those that are wanted.  They end by themselves when there is nothing to do. */
+static void
+look_after_refreshers(void)
+{
+	for (int i = 0; i < MAX_REFRESHERS; i++)
+	{
+		WorkerWatch *w = &refresher_watch[i];
+		Oid			dboid;
+
+		if (has_ended(w))
+		{
+			w->failures = refresher_ended_well(i) ? 0 : w->failures + 1;
+			if (w->failures > 0)
+				refresher_delay(i, restart_ms(w), false);
+		}
+		if (w->handle == NULL && refresher_is_wanted(i, &dboid))
+			start_refresher(i, dboid);
 	}
 }
 
@@ -480,6 +546,7 @@ ck_launcher_main(Datum arg)
 		run_scans(round);
 		MemoryContextSwitchTo(round);
 		look_after_senders();
+		look_after_refreshers();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ROUND_MS,
 						 wait_event);
 		ResetLatch(MyLatch);

@@ -3,10 +3,11 @@
  * launcher.h
  *	  The launcher: knows every database's servers, keeps their senders alive.
  *
- * Three kinds of background workers: one launcher, registered when the library
- * is preloaded; for each server a sender; and for moments a scanner, which
- * connects to one database and publishes the servers that its catalog has.
- * Launcher and senders are connected to no database.
+ * Four kinds of background workers: one launcher, registered when the library
+ * is preloaded; for each server a sender; for moments a scanner, which connects
+ * to one database and publishes the servers that its catalog has; and for each
+ * database whose changed documents are to be loaded again a refresher, while
+ * that is so.  Launcher and senders are connected to no database.
  *
  *-------------------------------------------------------------------------
  */

@@ -60,6 +60,7 @@ typedef struct LocalEntry
 	uint64		settings_word;
 	uint64		database_word;
 	TimestampTz expires_at;		/* DT_NOEND: never */
+	uint32		load_us;		/* how long the load took; 0: not known */
 	int32		slot;			/* the entity's slot when it was stored */
 	uint32		value_len;		/* 0: a negative entry */
 	uint32		blocks;			/* length of the chain of blocks */
@@ -328,10 +329,10 @@ entry_is_current(const LocalEntry *entry, const TierKey *key)
 
 /*
  * Look a document up.  On LOCAL_HIT *value is a copy in the caller's memory
- * context.
+ * context, and *times, unless the pointer is NULL, is filled in.
  */
 LocalResult
-local_lookup(const TierKey *key, TimestampTz now, Jsonb **value)
+local_lookup(const TierKey *key, TimestampTz now, Jsonb **value, LocalTimes *times)
 {
 	int			p = partition_of(key->hash);
 	LocalPartition *part = &local->partition[p];
@@ -361,6 +362,11 @@ local_lookup(const TierKey *key, TimestampTz now, Jsonb **value)
 				walk_bytes(p, block, entry->key_len, (char *) *value,
 						   entry->value_len, WALK_READ);
 				result = LOCAL_HIT;
+				if (times)
+				{
+					times->expires_at = entry->expires_at;
+					times->load_us = entry->load_us;
+				}
 			}
 		}
 	}
@@ -400,7 +406,7 @@ make_room(int p, const TierKey *key, uint32 needed, TimestampTz now)
  */
 bool
 local_store(const TierKey *key, const FenceToken *token, const Jsonb *value,
-			TimestampTz expires_at)
+			TimestampTz expires_at, int64 load_us)
 {
 	int			p = partition_of(key->hash);
 	LocalPartition *part = &local->partition[p];
@@ -447,6 +453,7 @@ local_store(const TierKey *key, const FenceToken *token, const Jsonb *value,
 	entry->settings_word = token->word[FENCE_SETTINGS];
 	entry->database_word = token->word[FENCE_DATABASE];
 	entry->expires_at = expires_at;
+	entry->load_us = (uint32) Min(Max(load_us, 0), PG_UINT32_MAX);
 	entry->value_len = value_len;
 	entry->blocks = needed;
 	entry->key_len = key->len;

@@ -38,7 +38,7 @@ typedef struct TierKey
 	uint64		hash;			/* fence_hash() of the text */
 	const char *text;			/* the key part of the cache key */
 	int			len;
-	FenceScope	scope;			/* the four stripes that guard it */
+	FenceScope	scope;			/* the stripes that guard it */
 } TierKey;
 
 typedef enum LocalResult
@@ -48,6 +48,12 @@ typedef enum LocalResult
 	LOCAL_NEGATIVE,				/* known: there is no such row */
 	LOCAL_FENCED				/* a change of it is being committed */
 } LocalResult;
+
+typedef struct LocalTimes		/* of a hit */
+{
+	TimestampTz expires_at;		/* DT_NOEND: never */
+	int64		load_us;		/* how long its load took; 0: not known */
+} LocalTimes;
 
 typedef struct LocalInfo		/* for cachekit.inspect() */
 {
@@ -60,9 +66,10 @@ extern int	local_partition_count(void);
 extern Size local_shmem_size(void);
 extern void local_shmem_init(LWLockPadded *locks);
 
-extern LocalResult local_lookup(const TierKey *key, TimestampTz now, Jsonb **value);
-extern bool local_store(const TierKey *key, const FenceToken *token,
-						const Jsonb *value, TimestampTz expires_at);
+extern LocalResult local_lookup(const TierKey *key, TimestampTz now, Jsonb **value,
+								LocalTimes *times);
+extern bool local_store(const TierKey *key, const FenceToken *token, const Jsonb *value,
+						TimestampTz expires_at, int64 load_us);
 extern void local_remove(Oid dboid, Oid relid, uint64 hash, const char *text, int len);
 extern void local_inspect(const TierKey *key, TimestampTz now, LocalInfo *info);
 

@@ -264,6 +264,8 @@ ck_entity_problem(PG_FUNCTION_ARGS)
 	if (entity == NULL)
 		PG_RETURN_TEXT_P(cstring_to_text(get_rel_name(PG_GETARG_OID(0)) ? "it is not attached" :
 										 "its relation does not exist"));
+	if (entity->untracked)
+		PG_RETURN_TEXT_P(cstring_to_text(entity->untracked));
 	if (!entity->sound)
 		PG_RETURN_TEXT_P(cstring_to_text(entity->problem));
 	if (shmem_ready() && entity->slot == NO_SLOT)

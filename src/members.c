@@ -40,6 +40,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "catalog.h"
 #include "debug.h"
 #include "members.h"
 #include "pin.h"
@@ -66,9 +67,13 @@ members_of(Oid relid, LOCKMODE mode)
 	return find_all_inheritors(relid, mode, NULL);
 }
 
-/* Find our trigger of this function for this entity on a relation. */
+/*
+ * Find our trigger of this function for this entity on a relation; `own`: not
+ * one that the server has cloned from the table that it is a partition of.
+ */
 static void
-find_trigger(Oid relid, const char *function, const char *entity, MemberTrigger *result)
+find_trigger(Oid relid, const char *function, const char *entity, bool own,
+			 MemberTrigger *result)
 {
 	Oid			oid = LookupFuncName(list_make2(makeString("cachekit"),
 												makeString(pstrdup(function))),
@@ -91,7 +96,7 @@ find_trigger(Oid relid, const char *function, const char *entity, MemberTrigger 
 		bool		isnull;
 		Datum		args;
 
-		if (form->tgfoid != oid || form->tgnargs != 1)
+		if (form->tgfoid != oid || form->tgnargs != 1 || (own && OidIsValid(form->tgparentid)))
 			continue;
 		args = heap_getattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(rel), &isnull);
 		if (isnull || strcmp(VARDATA_ANY(DatumGetByteaPP(args)), entity) != 0)
@@ -112,7 +117,7 @@ trigger_is_as_declared(Oid relid, const char *function, const char *entity, int1
 {
 	MemberTrigger trigger;
 
-	find_trigger(relid, function, entity, &trigger);
+	find_trigger(relid, function, entity, false, &trigger);
 	return trigger.found && trigger.type == type && !trigger.conditional &&
 		trigger.enabled == TRIGGER_FIRES_ALWAYS;
 }
@@ -252,8 +257,8 @@ run_commands(List *commands, Oid role, bool must)
 	PG_END_TRY();
 }
 
-static Oid
-owner_of(Oid relid)
+Oid
+members_owner_of(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner = InvalidOid;
@@ -284,8 +289,13 @@ trigger_name(const char *prefix, const char *entity)
 static List *
 creation(Oid relid, const char *entity, bool truncate)
 {
-	const char *name = trigger_name(truncate ? "cachekit_truncate_" : "cachekit_row_", entity);
 	char	   *table = qualified_name(relid);
+
+	/* bases may become partitions of each other: then clones must not have their names */
+	const char *whose = catalog_relation_of(entity) == relid ? entity :
+		psprintf("%s on %s", entity, table);
+	const char *name = trigger_name(truncate ? "cachekit_truncate_" : "cachekit_row_",
+									truncate ? entity : whose);
 	char	   *argument = quote_literal_cstr(entity);
 
 	return list_make3(truncate ?
@@ -311,7 +321,7 @@ mend_trigger(Oid relid, const char *entity, bool truncate, bool create, bool att
 	MemberTrigger trigger;
 	List	   *commands = NIL;
 
-	find_trigger(relid, function, entity, &trigger);
+	find_trigger(relid, function, entity, false, &trigger);
 	if (trigger.found && attach && create &&
 		(trigger.conditional ||
 		 trigger.type != (truncate ? TRIGGER_TYPE_TRUNCATE :
@@ -330,7 +340,7 @@ mend_trigger(Oid relid, const char *entity, bool truncate, bool create, bool att
 		commands = list_make1(psprintf("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %s",
 									   qualified_name(relid),
 									   quote_identifier(NameStr(trigger.name))));
-	run_commands(commands, owner_of(relid), attach);
+	run_commands(commands, members_owner_of(relid), attach);
 }
 
 /* For attach: every trigger exists and is enabled; the members are locked. */
@@ -362,7 +372,7 @@ members_repair(Oid member, const char *entity, bool new_partition)
 		MemberTrigger row;
 
 		mend_trigger(lfirst_oid(cell), entity, false, false, false);
-		find_trigger(lfirst_oid(cell), ROW_TRIGGER_FUNCTION, entity, &row);
+		find_trigger(lfirst_oid(cell), ROW_TRIGGER_FUNCTION, entity, false, &row);
 		mend_trigger(lfirst_oid(cell), entity, true,
 					 new_partition && row.found && CK_GUARD("partition-truncate"), false);
 	}
@@ -373,12 +383,12 @@ drop_trigger(Oid relid, const char *entity, const char *function, bool must)
 {
 	MemberTrigger trigger;
 
-	find_trigger(relid, function, entity, &trigger);
+	find_trigger(relid, function, entity, true, &trigger);
 	if (trigger.found)
 		run_commands(list_make1(psprintf("DROP TRIGGER %s ON %s",
 										 quote_identifier(NameStr(trigger.name)),
 										 qualified_name(relid))),
-					 owner_of(relid), must);
+					 members_owner_of(relid), must);
 }
 
 /*

@@ -19,6 +19,8 @@
 #define ROW_TRIGGER_FUNCTION		"on_row_change"
 #define TRUNCATE_TRIGGER_FUNCTION	"on_truncate"
 
+/* A relation's owner, or InvalidOid. */
+extern Oid	members_owner_of(Oid relid);
 extern List *members_of(Oid relid, LOCKMODE mode);
 extern char *members_problem(const char *entity, List *members, bool *row_security);
 extern void members_install(Oid relid, const char *entity);

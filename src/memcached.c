@@ -197,6 +197,67 @@ memcached_get(Link *link, const char *const *keys, const Size *lens, int n, Link
 		memcached_get_keys(link, false, keys, lens, n, on_values, done, arg);
 }
 
+/* Keys that are asked for one by one. */
+typedef struct Probe
+{
+	LinkCallback done;
+	void	   *arg;
+	int			n;
+	int			at;				/* replies so far */
+	LinkValue	value[FLEXIBLE_ARRAY_MEMBER];
+} Probe;
+
+/* An empty value is a placeholder (memcached_lease.c): nothing is there yet. */
+static void
+on_probed(Link *link, Call *call, const Reply *reply)
+{
+	Probe	   *probe = call->arg;
+	const char *text;
+	LinkStatus	status = memcached_judge(link, reply, WORD_HIT | WORD_MISS | WORD_UNKNOWN, &text);
+
+	if (probe->done && status != LINK_OK)
+	{
+		probe->done(probe->arg, status == LINK_LOST ? LINK_LOST : LINK_REFUSED, NULL, 0, text);
+		probe->done = NULL;
+	}
+	if (reply != NULL && status == LINK_OK && reply->word == WORD_HIT &&
+		strcmp(reply->line, "HD s0") != 0)
+		probe->value[probe->at] = (LinkValue) {"1", 1};
+	probe->at++;
+	if (reply != NULL && call->left > 0)
+		return;
+	if (probe->done)
+		probe->done(probe->arg, LINK_OK, probe->value, probe->n, "");
+	free(probe);
+}
+
+/* A server that does not know "mg" is one that has nothing: its keys are deleted. */
+static void
+memcached_exists(Link *link, const char *const *keys, const Size *lens, int n, LinkCallback done,
+				 void *arg)
+{
+	Probe	   *probe;
+
+	if (memcached_told_bad_keys(keys, lens, n, done, arg))
+		return;
+	probe = calloc(1, offsetof(Probe, value) + n * sizeof(LinkValue));
+	if (probe == NULL)
+	{
+		memcached_tell_out_of_memory(link, done, arg);
+		return;
+	}
+	probe->done = done;
+	probe->arg = arg;
+	probe->n = n;
+	for (int i = 0; i < n; i++)
+	{
+		memcached_append_text(link, "mg ");
+		wire_append(&link->wire, keys[i], lens[i]);
+		memcached_append_text(link, " s\r\n");
+	}
+	memcached_expect(link, on_probed, NULL, probe, n);
+}
+
 static void
 memcached_del(Link *link, const char *const *keys, const Size *lens, int n, LinkCallback done,
 			  void *arg)
@@ -300,6 +361,7 @@ const Driver memcached_driver = {
 	.put_if_owner = memcached_put_if_owner,
 	.put_marker = memcached_put_marker,
 	.get = memcached_get,
+	.exists = memcached_exists,
 	.del = memcached_del,
 	.flush = memcached_flush,
 };

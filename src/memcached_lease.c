@@ -8,7 +8,9 @@
  * happened to the key meanwhile.  The owner is read last: whoever has taken
  * over before that is seen, and whoever does so later deletes or replaces
  * what the cas goes by.  A key that is absent gets an empty placeholder first,
- * a lease: a deletion breaks it.  Readers take an empty value for absent.
+ * a lease: a deletion breaks it.  Readers take an empty value for absent.  A
+ * document that is there is left alone, or replaced by a cas that goes by it:
+ * it stays until then, and whatever happens to it meanwhile breaks the cas.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +32,7 @@ typedef struct Fill
 	char		key[256];
 	char		owner[64];
 	int64		ttl_ms;
+	bool		replace;		/* a document that is there */
 	Size		len;
 	LinkStatus	status;			/* if there is no placeholder, why */
 	char		text[128];
@@ -130,7 +133,7 @@ on_fill_checked(Link *link, Call *call, const Reply *reply)
 		end_fill(fill, fill->status, fill->text);
 	else if (reply->values[0].bytes == NULL)
 		end_fill(fill, LINK_REFUSED, "the lease was broken");
-	else if (reply->values[0].len > 0)
+	else if (reply->values[0].len > 0 && !fill->replace)
 		end_fill_well(fill, true);	/* somebody else has been faster */
 	else
 	{
@@ -178,7 +181,8 @@ on_removed(Link *link, Call *call, const Reply *reply)
 
 void
 memcached_put_if_owner(Link *link, const char *key, const char *owner_key, const char *owner,
-					   const char *value, Size len, int64 ttl_ms, LinkCallback done, void *arg)
+					   const char *value, Size len, int64 ttl_ms, bool replace,
+					   LinkCallback done, void *arg)
 {
 	const char *keys[2] = {key, owner_key};
 	Size		lens[2] = {strlen(key), strlen(owner_key)};
@@ -198,6 +202,7 @@ memcached_put_if_owner(Link *link, const char *key, const char *owner_key, const
 	Assert(owner == NULL || strlen(owner) < sizeof(fill->owner));
 	strlcpy(fill->owner, owner ? owner : "", sizeof(fill->owner));
 	fill->ttl_ms = ttl_ms;
+	fill->replace = replace;
 	fill->len = len;
 	fill->status = LINK_OK;
 	memcpy(fill->value, value, len);

@@ -269,7 +269,7 @@ word_of(const char *line, Size len)
 	{
 		{"DELETED", WORD_DELETED}, {"NOT_FOUND", WORD_NOT_FOUND}, {"STORED", WORD_STORED},
 		{"NOT_STORED", WORD_NOT_STORED}, {"EXISTS", WORD_EXISTS}, {"OK", WORD_OK},
-		{"END", WORD_END}
+		{"END", WORD_END}, {"HD", WORD_HIT}, {"EN", WORD_MISS}, {"ERROR", WORD_UNKNOWN}
 	};
 
 	for (int i = 0; i < lengthof(words); i++)
@@ -279,6 +279,8 @@ word_of(const char *line, Size len)
 	}
 	if (len > 13 && memcmp(line, "SERVER_ERROR ", 13) == 0)
 		return WORD_ERROR;
+	if (len > 3 && memcmp(line, "HD ", 3) == 0)
+		return WORD_HIT;
 	if (len > 5 && memcmp(line, "STAT ", 5) == 0)
 		return WORD_STAT;
 	if (len > 8 && memcmp(line, "VERSION ", 8) == 0)

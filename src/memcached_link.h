@@ -38,7 +38,10 @@ typedef enum Word
 	WORD_NOT_FOUND = 16, WORD_DELETED = 32, WORD_END = 64, WORD_STAT = 128, WORD_VERSION = 256,
 	WORD_VALUES = 512,			/* of a get: all of them have come */
 	WORD_ERROR = 1024,			/* SERVER_ERROR: the server could not */
-	WORD_NONE = 2048			/* anything else */
+	WORD_HIT = 2048,			/* HD, of an mg: with its flags */
+	WORD_MISS = 4096,			/* EN, the same */
+	WORD_UNKNOWN = 8192,		/* ERROR: there is no such command */
+	WORD_NONE = 16384			/* anything else */
 } Word;
 
 typedef struct Reply
@@ -110,7 +113,7 @@ extern bool memcached_told_bad_keys(const char *const *keys, const Size *lens, i
 /* memcached_lease.c */
 extern void memcached_put_if_owner(Link *link, const char *key, const char *owner_key,
 								   const char *owner, const char *value, Size len,
-								   int64 ttl_ms, LinkCallback done, void *arg);
+								   int64 ttl_ms, bool replace, LinkCallback done, void *arg);
 extern void memcached_put_marker(Link *link, const char *key, const char *owner_key,
 								 const char *owner, const char *previous, const char *value,
 								 const LinkTrace *traces, int ntraces, LinkCallback done,

@@ -17,13 +17,16 @@
 #include "commands/event_trigger.h"
 #include "foreign/foreign.h"
 #include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "attach.h"
 #include "catalog.h"
 #include "debug.h"
+#include "dependency.h"
 #include "entity.h"
 #include "members.h"
 #include "mend.h"
@@ -43,7 +46,7 @@ mend_by_hooks(void)
 	hooks_installed = true;
 }
 
-/* An entity's relation is being dropped: its row goes after the command. */
+/* An entity's relation, or a base, is being dropped: rows go after the command. */
 void
 mend_remember_drop(Oid relid)
 {
@@ -154,6 +157,23 @@ mend_server_name(const char *old, const char *new)
 	}
 }
 
+/* Key columns of a view's dependencies, among those that were renamed. */
+static void
+mend_dependency_names(Oid entity, const char *old, const char *new)
+{
+	ListCell   *cell;
+
+	foreach(cell, dependencies_of(entity))
+	{
+		DependencyRow *row = lfirst(cell);
+
+		if (get_attnum(row->base, old) == InvalidAttrNumber &&
+			get_attnum(row->base, new) != InvalidAttrNumber &&
+			replace_name(row->key, old, new))
+			dependency_set_key(row);
+	}
+}
+
 /* Columns were renamed, in one relation or in a tree of partitions. */
 static void
 mend_column_names(const char *old, const char *new)
@@ -164,6 +184,7 @@ mend_column_names(const char *old, const char *new)
 	{
 		EntityRow	row;
 
+		mend_dependency_names(lfirst_oid(cell), old, new);
 		if (!catalog_read(lfirst_oid(cell), &row) ||
 			get_attnum(row.relid, old) != InvalidAttrNumber ||
 			get_attnum(row.relid, new) == InvalidAttrNumber)
@@ -173,7 +194,51 @@ mend_column_names(const char *old, const char *new)
 	}
 }
 
-/* Rows of relations that exist no more, among those given. */
+static bool
+relation_exists(Oid relid)
+{
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+}
+
+/* An entity's relation is no more: if it was a view, its bases keep no triggers of it. */
+static void
+forget_entity(Oid relid)
+{
+	EntityRow	row;
+	ListCell   *cell;
+
+	if (!catalog_read(relid, &row))
+		return;
+	foreach(cell, dependencies_of(relid))
+	{
+		Oid			base = ((DependencyRow *) lfirst(cell))->base;
+
+		if (!relation_exists(base))
+			continue;
+		LockRelationOid(base, ShareRowExclusiveLock);
+		if (relation_exists(base))
+			members_uninstall(base, row.name);
+	}
+	(void) dependency_delete(relid, InvalidOid, false);
+	(void) catalog_delete(relid);
+}
+
+/* A base is no more. */
+static void
+forget_base(Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, dependencies_on(relid))
+	{
+		Oid			entity = ((DependencyRow *) lfirst(cell))->entity;
+
+		if (dependency_delete(entity, relid, false) > 0 && relation_exists(entity))
+			CacheInvalidateRelcacheByRelid(entity);
+	}
+}
+
+/* Relations that exist no more, among those given. */
 static void
 mend_dropped(List *relids)
 {
@@ -181,8 +246,50 @@ mend_dropped(List *relids)
 
 	foreach(cell, relids)
 	{
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell))))
-			catalog_delete(lfirst_oid(cell));
+		if (relation_exists(lfirst_oid(cell)))
+			continue;
+		forget_entity(lfirst_oid(cell));
+		forget_base(lfirst_oid(cell));
+	}
+}
+
+/*
+ * A view has been defined anew.  Its entity's dependencies are derived again, and
+ * writers that are under way are waited for: they go by the old definition.
+ * Somebody who does not own the entity cannot have its tables locked; then it is
+ * not cached until its owner attaches it again.
+ */
+static void
+mend_definition(EntityRow *row)
+{
+	if (compat_owns_relation(row->relid, GetUserId()))
+	{
+		attach_derive(row, GetUserId(), false);
+		attach_tell_dependencies(row->relid);
+	}
+	else if (!row->redefined)
+	{
+		row->redefined = true;
+		catalog_write(row);
+	}
+	CacheInvalidateRelcacheByRelid(row->relid);
+}
+
+static void
+mend_view(RangeVar *name)
+{
+	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+	ListCell   *cell;
+
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_VIEW)
+		return;
+	foreach(cell, entities_of_relation(relid))
+	{
+		EntityRow	row;
+
+		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_VIEW &&
+			catalog_read(lfirst_oid(cell), &row))
+			mend_definition(&row);
 	}
 }
 
@@ -236,6 +343,12 @@ mend_command(Node *stmt)
 			else if (((RenameStmt *) stmt)->renameType == OBJECT_FOREIGN_SERVER)
 				mend_server_name(strVal(((RenameStmt *) stmt)->object),
 								 ((RenameStmt *) stmt)->newname);
+			break;
+		case T_ViewStmt:
+			mend_view(((ViewStmt *) stmt)->view);
+			break;
+		case T_RuleStmt:
+			mend_view(((RuleStmt *) stmt)->relation);
 			break;
 		case T_CreateUserMappingStmt:
 			options_check_mappings(((CreateUserMappingStmt *) stmt)->servername);
@@ -304,8 +417,21 @@ ck_on_ddl_end(PG_FUNCTION_ARGS)
 Datum
 ck_on_drop(PG_FUNCTION_ARGS)
 {
+	ListCell   *cell;
+
 	(void) event_data(fcinfo);
 	if (!hooks_installed || !CK_GUARD("ddl-hooks"))
-		mend_dropped(catalog_relations());
+	{
+		List	   *relids = catalog_relations();
+
+		foreach(cell, list_copy(relids))
+		{
+			ListCell   *row;
+
+			foreach(row, dependencies_of(lfirst_oid(cell)))
+				relids = list_append_unique_oid(relids, ((DependencyRow *) lfirst(row))->base);
+		}
+		mend_dropped(relids);
+	}
 	PG_RETURN_NULL();
 }

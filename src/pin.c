@@ -11,9 +11,13 @@
  */
 #include "compat.h"
 
+#include "access/gin.h"
 #include "catalog/namespace.h"
+#include "parser/parse_expr.h"
+#include "parser/parser.h"
 #include "pgtime.h"
 #include "tsearch/ts_cache.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/float.h"
@@ -69,6 +73,18 @@ pin_begin(Pin *pin, Oid role)
 		set_pinned("default_text_search_config", "pg_catalog.simple");
 	if (quote_all_identifiers)
 		set_pinned("quote_all_identifiers", "off");
+	if (!Array_nulls)
+		set_pinned("array_nulls", "on");
+	if (GinFuzzySearchLimit != 0)
+		set_pinned("gin_fuzzy_search_limit", "0");
+	if (xmloption != XMLOPTION_CONTENT)
+		set_pinned("xmloption", "content");
+	if (text_differs(GetConfigOption("timezone_abbreviations", false, false), "Default"))
+		set_pinned("timezone_abbreviations", "Default");
+	if (Transform_null_equals)
+		set_pinned("transform_null_equals", "off");
+	if (!standard_conforming_strings)
+		set_pinned("standard_conforming_strings", "on");
 }
 
 void

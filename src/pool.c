@@ -293,7 +293,7 @@ static bool
 is_in_use(Sender *sender)
 {
 	static const ServerCounter uses[] = {
-		SERVER_SENT, SERVER_FILLS_SENT, SERVER_READS, SERVER_FLUSHES
+		SERVER_SENT, SERVER_FILLS_SENT, SERVER_READS, SERVER_FLUSHES, SERVER_REFRESHES
 	};
 	uint64		now = 0;
 
@@ -342,7 +342,7 @@ begin_change(Sender *sender)
 	int			wanted = is_in_use(sender) ? Min(sender->config.connections, MAX_LINKS) : 1;
 	int			old = wanted == sender->links ? 0 : sender->links;
 
-	if (sender->ready_since == 0 || !deliver_has_no_flush(sender) ||
+	if (sender->ready_since == 0 || !flush_has_none(sender) ||
 		(sender->change_after > now && sender->change_after - now <= RETRY_US))
 		return;
 	while (wanted == sender->links && old < sender->links && sender->link_until[old] > now)
@@ -462,7 +462,7 @@ pool_maintain(Sender *sender)
 			abandon_change(sender, "connect_timeout has passed");
 		return;
 	}
-	sender->holding = CK_GUARD("pool-drain") && deliver_has_no_flush(sender);
+	sender->holding = CK_GUARD("pool-drain") && flush_has_none(sender);
 	if ((sender->holding && pool_unanswered(sender) == 0) || !CK_GUARD("pool-drain"))
 		apply_change(sender);
 }

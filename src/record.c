@@ -17,6 +17,12 @@
 
 #define RECORD_VERSION	1
 
+static bool
+has_relation(int kind)
+{
+	return kind == RECORD_REFRESH || kind == RECORD_REFRESH_ABSENT;
+}
+
 static void
 start_message(RecordWriter *writer)
 {
@@ -55,7 +61,7 @@ write_message(RecordWriter *writer)
 /* Begin a section.  The arrays must last until the record has ended. */
 void
 record_section(RecordWriter *writer, RecordKind kind, const Oid *servers, int nservers,
-			   const char *name)
+			   Oid relid, const char *name)
 {
 	uint8		count = Min(nservers, RECORD_MAX_SERVERS);
 	uint8		name_len = strlen(name);
@@ -64,10 +70,14 @@ record_section(RecordWriter *writer, RecordKind kind, const Oid *servers, int ns
 	appendStringInfoChar(writer->buf, (char) kind);
 	appendStringInfoChar(writer->buf, (char) count);
 	appendBinaryStringInfo(writer->buf, (const char *) servers, count * sizeof(Oid));
+	if (has_relation(kind))
+		appendBinaryStringInfo(writer->buf, (const char *) &relid, sizeof(Oid));
 	appendStringInfoChar(writer->buf, (char) name_len);
 	appendBinaryStringInfo(writer->buf, name, name_len);
-	if (kind == RECORD_KEYS)
+	if (record_has_keys(kind))
 	{
+		writer->kind = kind;
+		writer->relid = relid;
 		writer->keys = 0;
 		writer->keys_at = writer->buf->len;
 		appendBinaryStringInfo(writer->buf, (const char *) &writer->keys, sizeof(uint32));
@@ -84,7 +94,8 @@ record_key(RecordWriter *writer, const char *text, int len)
 	if (writer->buf->len + 1 + len > RECORD_MAX_BYTES)
 	{
 		write_message(writer);
-		record_section(writer, RECORD_KEYS, writer->servers, writer->nservers, writer->name);
+		record_section(writer, writer->kind, writer->servers, writer->nservers, writer->relid,
+					   writer->name);
 	}
 	appendStringInfoChar(writer->buf, (char) (uint8) len);
 	appendBinaryStringInfo(writer->buf, text, len);
@@ -193,6 +204,8 @@ record_parse(const char *bytes, Size len, Oid server, RecordVisitor visit, void 
 				return false;
 			wanted |= (oid == server);
 		}
+		if (has_relation(kind) && !take(&cursor, &item.relid, sizeof(Oid)))
+			return false;
 		if (!take(&cursor, &name_len, 1) || name_len > KEY_MAX_ENTITY_NAME ||
 			!take_bytes(&cursor, &item.name, name_len) || !is_clean(item.name, name_len))
 			return false;
@@ -204,6 +217,8 @@ record_parse(const char *bytes, Size len, Oid server, RecordVisitor visit, void 
 		switch (kind)
 		{
 			case RECORD_KEYS:
+			case RECORD_REFRESH:
+			case RECORD_REFRESH_ABSENT:
 				if (name_len == 0 || !parse_keys(&cursor, &item, wanted, visit, arg))
 					return false;
 				break;

@@ -92,6 +92,24 @@ on_number(Link *link, Call *call, const redisReply *reply)
 	}
 }
 
+/* Integers, of which those that are not 0 are told as values. */
+static void
+on_numbers(Link *link, Call *call, const redisReply *reply)
+{
+	LinkValue  *values = NULL;
+
+	if (told_bad_end(link, call, reply, reply && reply->type == REDIS_REPLY_ARRAY &&
+					 (values = calloc(reply->elements + 1, sizeof(LinkValue))) != NULL))
+		return;
+	for (size_t i = 0; i < reply->elements; i++)
+	{
+		if (reply->element[i]->type == REDIS_REPLY_INTEGER && reply->element[i]->integer != 0)
+			values[i] = (LinkValue) {"1", 1};
+	}
+	call->done(call->arg, LINK_OK, values, (int) reply->elements, "");
+	free(values);
+}
+
 static void
 on_values(Link *link, Call *call, const redisReply *reply)
 {
@@ -160,7 +178,8 @@ redis_put(Link *link, const char *key, const char *value, LinkCallback done, voi
 
 static void
 redis_put_if_owner(Link *link, const char *key, const char *owner_key, const char *owner,
-				   const char *value, Size len, int64 ttl_ms, LinkCallback done, void *arg)
+				   const char *value, Size len, int64 ttl_ms, bool replace, LinkCallback done,
+				   void *arg)
 {
 	static const char script[] =
 		"if redis.call('GET',KEYS[2])~=ARGV[1] then return 0 end "
@@ -217,21 +236,24 @@ redis_put_marker(Link *link, const char *key, const char *owner_key, const char 
 	send_texts(link, on_number, done, arg, argc, argv);
 }
 
-/* A command with a list of keys. */
+/* A command of some words with a list of keys. */
 static void
-send_keys(Link *link, const char *command, const char *const *keys, const Size *lens, int n,
-		  ReplyHandler handler, LinkCallback done, void *arg)
+send_words_and_keys(Link *link, const char *const *words, int nwords, const char *const *keys,
+					const Size *lens, int n, ReplyHandler handler, LinkCallback done, void *arg)
 {
-	const char **argv = malloc(sizeof(char *) * (n + 1));
-	size_t	   *argl = malloc(sizeof(size_t) * (n + 1));
+	const char **argv = malloc(sizeof(char *) * (nwords + n));
+	size_t	   *argl = malloc(sizeof(size_t) * (nwords + n));
 
 	if (argv && argl)
 	{
-		argv[0] = command;
-		argl[0] = strlen(command);
-		memcpy(argv + 1, keys, sizeof(char *) * n);
-		memcpy(argl + 1, lens, sizeof(size_t) * n);
-		redis_send(link, handler, done, arg, n + 1, argv, argl);
+		for (int i = 0; i < nwords; i++)
+		{
+			argv[i] = words[i];
+			argl[i] = strlen(words[i]);
+		}
+		memcpy(argv + nwords, keys, sizeof(char *) * n);
+		memcpy(argl + nwords, lens, sizeof(size_t) * n);
+		redis_send(link, handler, done, arg, nwords + n, argv, argl);
 	}
 	else
 	{
@@ -240,6 +262,28 @@ send_keys(Link *link, const char *command, const char *const *keys, const Size *
 	}
 	free(argv);
 	free(argl);
+}
+
+static void
+send_keys(Link *link, const char *command, const char *const *keys, const Size *lens, int n,
+		  ReplyHandler handler, LinkCallback done, void *arg)
+{
+	send_words_and_keys(link, &command, 1, keys, lens, n, handler, done, arg);
+}
+
+/* EXISTS tells how many of its keys there are, not which. */
+static void
+redis_exists(Link *link, const char *const *keys, const Size *lens, int n, LinkCallback done,
+			 void *arg)
+{
+	static const char script[] =
+		"local r={} for i=1,#KEYS do r[i]=redis.call('EXISTS',KEYS[i]) end return r";
+	const char *words[3] = {"EVAL", script, NULL};
+	char		number[16];
+
+	snprintf(number, sizeof(number), "%d", n);
+	words[2] = number;
+	send_words_and_keys(link, words, 3, keys, lens, n, on_numbers, done, arg);
 }
 
 static void
@@ -399,6 +443,7 @@ const Driver redis_driver = {
 	.put_if_owner = redis_put_if_owner,
 	.put_marker = redis_put_marker,
 	.get = redis_get,
+	.exists = redis_exists,
 	.del = redis_del,
 	.flush = redis_flush,
 };

@@ -10,6 +10,12 @@
  * the word is written by the session only, before QUEUED; the sender copies
  * it and then takes the request by the very word that it had read before.
  *
+ * The first MaxBackends places are those of backends.  The others are a pool:
+ * a list without a lock, whose head is {tag:32, place:32} so that a place that
+ * was taken and given back meanwhile is not mistaken for one that was there all
+ * the time.  A session remembers which it holds; they are given back, in any
+ * state, when the call ends, by an error too, and before the session's exit.
+ *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
@@ -38,6 +44,9 @@
 #define WORD_CHAIN(word)		((uint32) (word))
 
 #define FILL_QUEUE	8192		/* fills that wait for one server */
+#define POOL_PLACES	1024		/* for sessions that read many at once, */
+#define MAX_HELD	256			/* at most as many for one of them */
+#define NO_PLACE	PG_UINT32_MAX
 
 typedef struct ReadPlace
 {
@@ -46,6 +55,7 @@ typedef struct ReadPlace
 	Oid			dboid;			/* of the server that is asked */
 	Oid			serverid;
 	XLogRecPtr	needed;
+	uint32		next;			/* in the pool's list */
 	uint16		len;
 	char		named_key[NAMED_KEY_SIZE];
 } ReadPlace;
@@ -69,19 +79,24 @@ typedef struct ServerQueues
 
 typedef struct RequestsShared
 {
-	int			places;			/* backends */
+	int			backends;		/* so many places are theirs */
+	pg_atomic_uint64 pool;		/* head of the list of the others that are free */
 	ServerQueues queue[MAX_SERVERS];
 } RequestsShared;
 
 static RequestsShared *requests = NULL;
-static ReadPlace *places = NULL;	/* one for each backend */
+static ReadPlace *places = NULL;	/* of backends, then those of the pool */
 static QueuedRead *read_rings = NULL;	/* servers x places x 2 */
 static uint32 wait_event = 0;
+
+/* Places of the pool that this session holds. */
+static uint32 held[MAX_HELD];
+static int	nheld = 0;
 
 static int
 place_count(void)
 {
-	return MaxBackends;
+	return MaxBackends + POOL_PLACES;
 }
 
 static int
@@ -110,12 +125,14 @@ requests_shmem_init(LWLockPadded *locks)
 								 MAXALIGN(mul_size(sizeof(ReadPlace), place_count())));
 	if (found)
 		return;
-	requests->places = place_count();
-	for (int i = 0; i < requests->places; i++)
+	requests->backends = MaxBackends;
+	for (int i = 0; i < place_count(); i++)
 	{
 		pg_atomic_init_u64(&places[i].word, WORD(0, STATE_IDLE, NO_CHAIN));
 		places[i].proc = NULL;
+		places[i].next = i + 1 < place_count() ? (uint32) i + 1 : NO_PLACE;
 	}
+	pg_atomic_init_u64(&requests->pool, requests->backends);
 	for (int i = 0; i < MAX_SERVERS; i++)
 	{
 		ServerQueues *queue = &requests->queue[i];
@@ -134,7 +151,7 @@ my_place(void)
 {
 	int			n = compat_backend_index();
 
-	return n >= 0 && n < requests->places ? &places[n] : NULL;
+	return n >= 0 && n < requests->backends ? &places[n] : NULL;
 }
 
 /* Back to idle, whatever the sender has made of it; frees an answer. */
@@ -154,10 +171,77 @@ abandon(ReadPlace *place)
 		blocks_free(WORD_CHAIN(word));
 }
 
+/* Hold up to n places of the pool. */
+static void
+take_places(int n)
+{
+	uint64		head = pg_atomic_read_u64(&requests->pool);
+
+	n = Min(n, MAX_HELD);
+	while (nheld < n && (uint32) head != NO_PLACE)
+	{
+		uint32		place = (uint32) head;
+		uint64		next = (((head >> 32) + 1) << 32) | places[place].next;
+
+		if (pg_atomic_compare_exchange_u64(&requests->pool, &head, next))
+		{
+			held[nheld++] = place;
+			head = next;
+		}
+	}
+}
+
+/* Give all of them back, whatever the senders have made of them. */
+static void
+give_places_back(void)
+{
+	while (nheld > 0)
+	{
+		uint32		place = held[nheld - 1];
+		uint64		head = pg_atomic_read_u64(&requests->pool);
+
+		abandon(&places[place]);
+		do
+		{
+			places[place].next = (uint32) head;
+			pg_write_barrier();
+		} while (!pg_atomic_compare_exchange_u64(&requests->pool, &head,
+												 (((head >> 32) + 1) << 32) | place));
+		nheld--;
+	}
+}
+
 static void
 abandon_at_exit(int code, Datum arg)
 {
 	abandon(my_place());
+	give_places_back();
+}
+
+static void
+register_exit(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(abandon_at_exit, (Datum) 0);
+	registered = true;
+}
+
+/* Put a read into the queue, whose lock is held; false when that is full. */
+static bool
+append_read(int server, int place, uint32 generation)
+{
+	ServerQueues *queue = &requests->queue[server];
+	QueuedRead *read = &read_rings[(Size) server * ring_size() +
+								   queue->read_tail % ring_size()];
+
+	if (queue->read_tail - queue->read_head >= (uint64) ring_size())
+		return false;
+	read->place = place;
+	read->generation = generation;
+	queue->read_tail++;
+	return true;
 }
 
 static bool
@@ -167,18 +251,27 @@ push_read(int server, int place, uint32 generation)
 	bool		room;
 
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
-	room = queue->read_tail - queue->read_head < (uint64) ring_size();
-	if (room)
-	{
-		QueuedRead *read = &read_rings[(Size) server * ring_size() +
-									   queue->read_tail % ring_size()];
-
-		read->place = place;
-		read->generation = generation;
-		queue->read_tail++;
-	}
+	room = append_read(server, place, generation);
 	LWLockRelease(queue->lock);
 	return room;
+}
+
+/* Write what is wanted into a place and make it QUEUED; its generation. */
+static uint32
+prepare_read(ReadPlace *place, Oid serverid, const char *named_key, int len, XLogRecPtr needed)
+{
+	uint32		generation = WORD_GENERATION(pg_atomic_read_u64(&place->word));
+
+	place->proc = MyProc;
+	place->dboid = MyDatabaseId;
+	place->serverid = serverid;
+	place->needed = needed;
+	place->len = len;
+	memcpy(place->named_key, named_key, len);
+	place->named_key[len] = '\0';
+	pg_write_barrier();
+	pg_atomic_write_u64(&place->word, WORD(generation, STATE_QUEUED, NO_CHAIN));
+	return generation;
 }
 
 /* Wait until the sender has answered; false when the time is up. */
@@ -253,28 +346,14 @@ ReadResult
 request_read(int server, Oid serverid, const char *named_key, int len, XLogRecPtr needed,
 			 long timeout_ms, char **text, Size *bytes)
 {
-	static bool registered = false;
 	ReadPlace  *place = my_place();
 	ReadResult	result = READ_FAILED;
 	uint32		generation;
 
 	if (place == NULL || timeout_ms <= 0 || len >= NAMED_KEY_SIZE)
 		return READ_FAILED;
-	if (!registered)
-	{
-		before_shmem_exit(abandon_at_exit, (Datum) 0);
-		registered = true;
-	}
-	generation = WORD_GENERATION(pg_atomic_read_u64(&place->word));
-	place->proc = MyProc;
-	place->dboid = MyDatabaseId;
-	place->serverid = serverid;
-	place->needed = needed;
-	place->len = len;
-	memcpy(place->named_key, named_key, len);
-	place->named_key[len] = '\0';
-	pg_write_barrier();
-	pg_atomic_write_u64(&place->word, WORD(generation, STATE_QUEUED, NO_CHAIN));
+	register_exit();
+	generation = prepare_read(place, serverid, named_key, len, needed);
 	if (push_read(server, place - places, generation))
 	{
 		server_wake(server_at(server));
@@ -283,6 +362,106 @@ request_read(int server, Oid serverid, const char *named_key, int len, XLogRecPt
 	}
 	abandon(place);
 	return result;
+}
+
+/*
+ * Queue one read for each place that is held, and wake the senders once.  Those
+ * that find no room in a queue stay where they are, and fail.
+ */
+static void
+queue_held(const ManyRead *reads)
+{
+	uint64		woken = 0;
+	int			locked = NO_SERVER;
+
+	StaticAssertStmt(MAX_SERVERS <= 64, "a bit for each server");
+	for (int i = 0; i < nheld; i++)
+	{
+		const ManyRead *read = &reads[i];
+		ReadPlace  *place = &places[held[i]];
+		uint32		generation = prepare_read(place, read->serverid, read->named_key,
+											  read->len, read->needed);
+
+		if (read->server != locked)
+		{
+			if (locked != NO_SERVER)
+				LWLockRelease(requests->queue[locked].lock);
+			locked = read->server;
+			LWLockAcquire(requests->queue[locked].lock, LW_EXCLUSIVE);
+		}
+		if (append_read(locked, held[i], generation))
+			woken |= UINT64CONST(1) << locked;
+		else
+			abandon(place);
+	}
+	if (locked != NO_SERVER)
+		LWLockRelease(requests->queue[locked].lock);
+	for (int i = 0; i < MAX_SERVERS; i++)
+	{
+		if (woken & (UINT64CONST(1) << i))
+			server_wake(server_at(i));
+	}
+}
+
+static long
+time_left(instr_time began, long timeout_ms)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, began);
+	return timeout_ms - (long) INSTR_TIME_GET_MILLISEC(now);
+}
+
+/*
+ * Many reads, as many at once as there are places in the pool; with none, one
+ * after the other in the backend's own.  timeout_ms counts from `began`.
+ */
+void
+request_read_many(ManyRead *reads, int n, instr_time began, long timeout_ms)
+{
+	volatile int at = 0;
+
+	for (int i = 0; i < n; i++)
+		reads[i].result = READ_FAILED;
+	register_exit();
+	PG_TRY();
+	{
+		while (at < n && time_left(began, timeout_ms) > 0)
+		{
+			if (n - at > 1)
+				take_places(n - at);
+			if (nheld == 0)
+			{
+				ManyRead   *read = &reads[at++];
+
+				read->result = request_read(read->server, read->serverid, read->named_key,
+											read->len, read->needed,
+											time_left(began, timeout_ms),
+											&read->text, &read->bytes);
+				continue;
+			}
+			queue_held(&reads[at]);
+			/* whoever is not answered in time finds the time to be up, too */
+			for (int i = 0; i < nheld; i++)
+			{
+				ReadPlace  *place = &places[held[i]];
+
+				if (WORD_STATE(pg_atomic_read_u64(&place->word)) != STATE_IDLE &&
+					wait_for_answer(place, time_left(began, timeout_ms)))
+					reads[at + i].result = take_answer(place, &reads[at + i].text,
+													   &reads[at + i].bytes);
+			}
+			at += nheld;
+			give_places_back();
+		}
+	}
+	PG_CATCH();
+	{
+		give_places_back();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 /* Hand a document to a server's sender; false when it had to be dropped. */
@@ -307,6 +486,14 @@ request_fill(int server, const FillHead *head, const char *json, Size len)
 	}
 	server_wake(server_at(server));
 	return true;
+}
+
+bool
+request_fills_are_many(int server)
+{
+	const ServerQueues *queue = &requests->queue[server];
+
+	return queue->fill_tail - queue->fill_head > FILL_QUEUE / 2 || blocks_are_scarce();
 }
 
 /* ---------- the server's sender ---------- */

@@ -32,6 +32,7 @@
 #include "debug.h"
 #include "guc.h"
 #include "hosts.h"
+#include "refresh.h"
 #include "requests.h"
 #include "retention.h"
 #include "sender.h"
@@ -39,6 +40,7 @@
 
 #define IDLE_MS			1000	/* an idle sender looks at its cache this often */
 #define NAP_MS			1
+#define REFRESH_MS		5		/* refreshes have deadlines, and are asked for again */
 #define BACKOFF_MIN_MS	20
 #define ROBBED_MAX_MS	60000	/* longest pause when somebody else owns the namespace, */
 #define CHANGED_MAX_MS	1000	/* or when the cache has changed in another way */
@@ -170,6 +172,8 @@ timeout_of(Sender *sender)
 		return 10;
 	if (feed_has_waiting(sender->feed) || sender->nap_until != 0 || ShutdownRequestPending)
 		return NAP_MS;
+	if (!refresh_is_idle(sender))
+		return REFRESH_MS;
 	if (sender->fills != NIL)
 		return 50;
 	return sender->changing || pool_unanswered(sender) > 0 ? 50 : IDLE_MS;
@@ -263,6 +267,7 @@ sender_exit(int code, Datum arg)
 	current->faulted = true;
 	pool_close(current); /* sessions that wait are told */
 	fill_end(current);
+	refresh_end(current);
 	request_fail_all(current->place);
 	server_release(current->place);
 	sync_wait_wake_all(current->place);

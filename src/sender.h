@@ -153,7 +153,11 @@ struct Sender
 	bool		has_flushed;	/* WAL, for the last ones: their commits were asynchronous */
 	TimestampTz nap_until;		/* changes wait until then, to be sent together */
 
-	/* reads: answer.c */
+	/* changed keys that are loaded again: refresh.c */
+	struct Refresh *refresh;	/* NULL: no epoch */
+	bool		traces_tell;	/* what the position did not wait for has ended in this epoch */
+
+	/* reads: answer.c; and questions whether keys are there */
 	int			reads_in_flight;	/* commands */
 
 	/* fills: fill.c */
@@ -199,14 +203,24 @@ extern int	pool_unanswered(const Sender *sender);
 extern bool pool_has_room(const Sender *sender);
 extern void pool_maintain(Sender *sender);
 
-/* deliver.c: deletions and flushes */
+/* deliver.c: deletions */
 extern void deliver_begin(Sender *sender);
 extern void deliver_changes(Sender *sender);
 extern bool deliver_has_room(const Sender *sender);
 extern bool deliver_is_idle(const Sender *sender);
-extern bool deliver_is_flushing(const Sender *sender, const char *named_key);
-extern bool deliver_flush_waits(const Sender *sender);
-extern bool deliver_has_no_flush(const Sender *sender);
+typedef void (*DeliverCallback) (void *arg);
+extern void deliver_delete(Sender *sender, int link, const char *const *keys, const Size *lens,
+						   int n, DeliverCallback ended, void *arg);
+
+extern void deliver_part_ended(Sender *sender, FeedTransaction *transaction);
+
+/* flush.c: flushes of entities, or ("") of everything */
+extern void flush_begin(Sender *sender);
+extern void flush_add(Sender *sender, FeedTransaction *transaction, const char *entity);
+extern void flush_run(Sender *sender);
+extern bool flush_is_pending(const Sender *sender, const char *named_key);
+extern bool flush_waits(const Sender *sender);
+extern bool flush_has_none(const Sender *sender);
 
 /* fill.c */
 extern void fill_begin(Sender *sender);

@@ -22,7 +22,7 @@
 PG_FUNCTION_INFO_V1(ck_server_states);
 PG_FUNCTION_INFO_V1(ck_wait_for_delivery);
 
-#define STATE_COLUMNS	(17 + SERVER_COUNTERS)
+#define STATE_COLUMNS	(18 + SERVER_COUNTERS)
 
 static const char *
 state_name(const CacheServer *server)
@@ -118,6 +118,7 @@ ck_server_states(PG_FUNCTION_ARGS)
 		v[c++] = Int32GetDatum((int32) pg_atomic_read_u32(&server->connections));
 		for (int k = 0; k < SERVER_COUNTERS; k++)
 			v[c++] = Int64GetDatum((int64) pg_atomic_read_u64(&server->counter[k]));
+		v[c++] = Int32GetDatum((int32) pg_atomic_read_u32(&server->refreshes_pending));
 		isnull[c] = server->last_error[0] == '\0';
 		v[c] = isnull[c] ? (Datum) 0 : CStringGetTextDatum(server->last_error);
 		c++;

@@ -34,6 +34,7 @@ server_init(CacheServer *server)
 	pg_atomic_init_u32(&server->breaker, BREAKER_CLOSED);
 	pg_atomic_init_u32(&server->running_version, PG_UINT32_MAX);
 	pg_atomic_init_u32(&server->connections, 0);
+	pg_atomic_init_u32(&server->refreshes_pending, 0);
 	pg_atomic_init_u32(&server->slotless, 0);
 	pg_atomic_init_u32(&server->wal_lost, 0);
 	pg_atomic_init_u64(&server->position, 0);

@@ -62,6 +62,8 @@ typedef enum ServerCounter
 	SERVER_RESUMES,
 	SERVER_FLUSHES,
 	SERVER_REPLACEMENTS,		/* connections that took the place of older or closed ones */
+	SERVER_REFRESHES,			/* changed documents that took the place of old ones */
+	SERVER_REFRESHES_FALLEN_BACK,	/* or could not, and were deleted */
 	SERVER_COUNTERS
 } ServerCounter;
 
@@ -87,6 +89,7 @@ typedef struct CacheServer
 	pg_atomic_uint32 breaker;	/* BreakerState */
 	pg_atomic_uint32 running_version;	/* config_version of the epoch */
 	pg_atomic_uint32 connections;	/* open now */
+	pg_atomic_uint32 refreshes_pending; /* changed documents that are being loaded or stored */
 	pg_atomic_uint32 slotless;	/* no replication slot keeps its WAL */
 	pg_atomic_uint32 wal_lost;	/* WAL that it needs could not be read: flush */
 	pg_atomic_uint64 position;	/* every commit up to here is acknowledged */

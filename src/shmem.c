@@ -19,6 +19,7 @@
 #include "fence.h"
 #include "flight.h"
 #include "local.h"
+#include "refresh_queue.h"
 #include "requests.h"
 #include "servers.h"
 #include "shmem.h"
@@ -29,7 +30,8 @@
 #define LOCK_SLOTS			0
 #define LOCK_SERVERS		1
 #define LOCK_BLOCKS			2
-#define LOCK_REQUESTS		3	/* the first of MAX_SERVERS */
+#define LOCK_REFRESH		3
+#define LOCK_REQUESTS		4	/* the first of MAX_SERVERS */
 #define LOCK_PARTITIONS		(LOCK_REQUESTS + MAX_SERVERS)	/* the first of them */
 
 static shmem_request_hook_type previous_request = NULL;
@@ -45,6 +47,7 @@ request(void)
 									add_size(local_shmem_size(), flight_shmem_size())));
 	RequestAddinShmemSpace(add_size(add_size(servers_shmem_size(), blocks_shmem_size()),
 									add_size(requests_shmem_size(), sync_wait_shmem_size())));
+	RequestAddinShmemSpace(refresh_queue_shmem_size());
 	RequestNamedLWLockTranche(TRANCHE, LOCK_PARTITIONS + local_partition_count());
 }
 
@@ -64,6 +67,7 @@ startup(void)
 	servers_shmem_init(&locks[LOCK_SERVERS].lock);
 	blocks_shmem_init(&locks[LOCK_BLOCKS].lock);
 	requests_shmem_init(&locks[LOCK_REQUESTS]);
+	refresh_queue_shmem_init(&locks[LOCK_REFRESH].lock);
 	sync_wait_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 	ready = true;

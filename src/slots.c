@@ -70,6 +70,7 @@ slots_shmem_init(LWLock *lock)
 			slot->dboid = slot->relid = InvalidOid;
 			fence_init(&slot->entity);
 			fence_init(&slot->settings);
+			fence_init(&slot->links);
 			stats_init(&slot->stats);
 		}
 	}
@@ -172,6 +173,7 @@ slot_scope(int slot, Oid dboid, uint64 hash, FenceScope *scope)
 	scope->part[FENCE_ENTITY] = &slot_get(slot)->entity;
 	scope->part[FENCE_SETTINGS] = &slot_get(slot)->settings;
 	scope->part[FENCE_DATABASE] = fence_database_stripe(dboid);
+	scope->part[FENCE_LINKS] = &slot_get(slot)->links;
 }
 
 EntitySlot *
@@ -181,12 +183,12 @@ slot_get(int slot)
 }
 
 /*
- * Raise an entity's stripes; the slot stays assigned until they are lowered.
+ * Raise some of an entity's stripes; the slot stays assigned until they are lowered.
  * NULL when no slot is to be had: the caller raises the database's instead,
  * because somebody else may find a free slot in the meantime.
  */
 EntitySlot *
-slot_raise(Oid dboid, Oid relid, bool settings)
+slot_raise(Oid dboid, Oid relid, int which)
 {
 	EntitySlot *result = NULL;
 
@@ -202,9 +204,12 @@ slot_raise(Oid dboid, Oid relid, bool settings)
 		if (slot != NO_SLOT)
 		{
 			result = &slots->slot[slot];
-			fence_raise(&result->entity);
-			if (settings)
+			if (which & SLOT_ENTITY)
+				fence_raise(&result->entity);
+			if (which & SLOT_SETTINGS)
 				fence_raise(&result->settings);
+			if (which & SLOT_LINKS)
+				fence_raise(&result->links);
 		}
 		LWLockRelease(slots_lock);
 	}
@@ -221,6 +226,7 @@ free_locked(int slot)
 	/* no token and no cached document may outlive the assignment */
 	(void) pg_atomic_fetch_add_u64(&s->entity.word, FENCE_GENERATION_ONE);
 	(void) pg_atomic_fetch_add_u64(&s->settings.word, FENCE_GENERATION_ONE);
+	(void) pg_atomic_fetch_add_u64(&s->links.word, FENCE_GENERATION_ONE);
 	s->dboid = s->relid = InvalidOid;
 	(void) hash_search(slots_hash, &key, HASH_REMOVE, NULL);
 	slots->in_use--;
@@ -230,7 +236,8 @@ static bool
 slot_busy(const EntitySlot *s)
 {
 	return ((pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &s->entity.word)) |
-			 pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &s->settings.word)))
+			 pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &s->settings.word)) |
+			 pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &s->links.word)))
 			& FENCE_IN_FLIGHT_MASK) != 0;
 }
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * slots.h
- *	  Shared memory of each entity: its two fence stripes and its counters.
+ *	  Shared memory of each entity: its three fence stripes and its counters.
  *
  * A slot belongs to one relation of one database for as long as it is in
  * use; `cachekit.max_entities` slots exist.  An entity that gets none reads
@@ -32,10 +32,16 @@ typedef struct EntitySlot
 	Oid			relid;
 	FenceStripe entity;			/* changes of the whole entity */
 	FenceStripe settings;		/* changes of settings or definition */
+	FenceStripe links;			/* changes whose keys other tables tell */
 	EntityStats stats;			/* counters, see stats.h */
 } EntitySlot;
 
 #define NO_SLOT		(-1)
+
+/* Which stripes slot_raise() raises. */
+#define SLOT_ENTITY		(1 << FENCE_ENTITY)
+#define SLOT_SETTINGS	(1 << FENCE_SETTINGS)
+#define SLOT_LINKS		(1 << FENCE_LINKS)
 
 extern Size slots_shmem_size(void);
 extern void slots_shmem_init(LWLock *lock);
@@ -43,10 +49,10 @@ extern void slots_shmem_init(LWLock *lock);
 extern int	slot_find(Oid dboid, Oid relid);
 extern int	slot_obtain(Oid dboid, Oid relid, bool *assigned);
 extern bool slot_is(int slot, Oid dboid, Oid relid);
-/* The four stripes that count for a key of the entity in this slot. */
+/* The five stripes that count for a key of the entity in this slot. */
 extern void slot_scope(int slot, Oid dboid, uint64 hash, FenceScope *scope);
 extern EntitySlot *slot_get(int slot);
-extern EntitySlot *slot_raise(Oid dboid, Oid relid, bool settings);
+extern EntitySlot *slot_raise(Oid dboid, Oid relid, int which);
 extern void slot_free(Oid dboid, Oid relid);
 extern int	slots_in_use(void);
 extern void slots_reset_stats(Oid dboid);

@@ -57,26 +57,45 @@ stats_count(EntityStats *stats, StatCounter which, uint64 n)
 	(void) pg_atomic_fetch_add_u64(&my_stripe(stats)->counter[which], n);
 }
 
+/* Microseconds since then. */
+int64
+stats_elapsed(instr_time start)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, start);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+static void
+count_latency(pg_atomic_uint64 *buckets, uint64 us, uint64 n)
+{
+	int			bucket = us == 0 ? 0 : pg_leftmost_one_pos64(us) + 1;
+
+	bucket = Min(bucket, STAT_LATENCY_BUCKETS - 1);
+	(void) pg_atomic_fetch_add_u64(&buckets[bucket], n);
+}
+
 /* Count n events that took the time since start in a histogram. */
 void
 stats_latency_bucket(pg_atomic_uint64 *buckets, instr_time start, uint64 n)
 {
-	instr_time	now;
-	uint64		us;
-	int			bucket;
-
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, start);
-	us = INSTR_TIME_GET_MICROSEC(now);
-	bucket = us == 0 ? 0 : pg_leftmost_one_pos64(us) + 1;
-	bucket = Min(bucket, STAT_LATENCY_BUCKETS - 1);
-	(void) pg_atomic_fetch_add_u64(&buckets[bucket], n);
+	count_latency(buckets, stats_elapsed(start), n);
 }
 
 void
 stats_latency(EntityStats *stats, instr_time start)
 {
 	stats_latency_bucket(my_stripe(stats)->latency, start, 1);
+}
+
+/* Each of them counts with its share. */
+void
+stats_latency_of_many(EntityStats *stats, instr_time start, uint64 n)
+{
+	if (n > 0)
+		count_latency(my_stripe(stats)->latency, stats_elapsed(start) / n, n);
 }
 
 static uint64

@@ -37,6 +37,8 @@ typedef enum StatCounter
 	STAT_INVALIDATIONS,			/* keys invalidated by commits */
 	STAT_FLUSHES,				/* commits that invalidated the whole entity */
 	STAT_ERRORS,				/* loads that raised an error */
+	STAT_LINKS_UNRESOLVED,		/* commits that could not find the keys they concern */
+	STAT_EARLY_REFRESHES,		/* documents loaded anew before they expired */
 	STAT_COUNTERS
 } StatCounter;
 
@@ -64,5 +66,8 @@ extern void stats_reset(EntityStats *stats);
 extern void stats_count(EntityStats *stats, StatCounter which, uint64 n);
 extern void stats_latency_bucket(pg_atomic_uint64 *buckets, instr_time start, uint64 n);
 extern void stats_latency(EntityStats *stats, instr_time start);
+/* n fetches that took the time since start together. */
+extern void stats_latency_of_many(EntityStats *stats, instr_time start, uint64 n);
+extern int64 stats_elapsed(instr_time start);
 
 #endif							/* CACHEKIT_STATS_H */

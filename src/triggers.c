@@ -23,15 +23,28 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/typcache.h"
 
 #include "catalog.h"
 #include "changes.h"
 #include "debug.h"
 #include "entity.h"
 #include "shmem.h"
+#include "via.h"
 
 PG_FUNCTION_INFO_V1(ck_on_row_change);
 PG_FUNCTION_INFO_V1(ck_on_truncate);
+
+/* How the rows of one relation lead to keys, by one source of the entity. */
+typedef struct TriggerSource
+{
+	EntitySource *source;
+	bool		by_key;			/* false: any change is one of the whole entity */
+	AttrNumber	key[KEY_MAX_COLUMNS];	/* key columns in the row's relation */
+	bool	   *in_document;	/* by attribute - 1: a change of it counts */
+	TupleDesc	base;			/* `via`: the base's row type */
+	AttrNumber *attribute;		/* of the row's relation, for each that the query uses of the base's */
+} TriggerSource;
 
 /* What a statement's trigger calls have in common, kept in fn_extra. */
 typedef struct TriggerState
@@ -40,34 +53,72 @@ typedef struct TriggerState
 	Oid			relid;			/* the row's relation */
 	Entity	   *entity;			/* NULL: not a member of what it names */
 	bool		unknown;		/* there is no entity of that name */
-	bool		by_key;			/* false: any change is one of the whole entity */
-	AttrNumber	key[KEY_MAX_COLUMNS];	/* key columns in the row's relation */
-	bool	   *in_document;	/* by attribute - 1: a change of it counts */
+	int			n;
+	TriggerSource *sources;
 } TriggerState;
 
 /* Which columns' changes change the document? */
 static void
-find_document_columns(TriggerState *state, Relation rel, MemoryContext context)
+find_document_columns(TriggerSource *state, Relation rel, MemoryContext context)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	ListCell   *cell;
-	bool		all = (state->entity->columns == NIL);
+	const Bitmapset *columns = state->source->columns;
+	bool		all = (columns == NULL);
+	int			attnum = -1;
 
 	state->in_document = MemoryContextAllocZero(context, desc->natts);
-	foreach(cell, state->entity->columns)
+	while (!all && (attnum = bms_next_member(columns, attnum)) >= 0)
 	{
-		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), lfirst(cell));
+		char	   *name = attnum > 0 ? get_attname(state->source->base, attnum, true) : NULL;
+		AttrNumber	here = name ? get_attnum(RelationGetRelid(rel), name) : InvalidAttrNumber;
 
 		/* a column that is computed from others, or not there: all count */
-		if (attnum <= 0 || compat_is_virtual(TupleDescAttr(desc, attnum - 1)))
+		if (here <= 0 || compat_is_virtual(TupleDescAttr(desc, here - 1)))
 			all = true;
 		else
-			state->in_document[attnum - 1] = true;
+			state->in_document[here - 1] = true;
 	}
-	for (int i = 0; i < state->entity->shape.n; i++)
-		state->in_document[state->key[i] - 1] = true;
 	if (all)
 		memset(state->in_document, true, desc->natts);
+}
+
+/* By columns of the row: where they are in this relation. */
+static void
+find_key_columns(TriggerSource *state, Relation rel)
+{
+	const KeyShape *shape = &state->source->shape;
+
+	state->by_key = (shape->n > 0);
+	for (int i = 0; i < shape->n; i++)
+	{
+		state->key[i] = get_attnum(RelationGetRelid(rel), NameStr(shape->column[i].name));
+		if (state->key[i] <= 0)
+			state->by_key = false;
+	}
+}
+
+/* By a query: what it uses of the row, and where that is in this relation. */
+static void
+find_fields(TriggerSource *state, Relation rel, MemoryContext context)
+{
+	const Via  *via = state->source->via;
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	state->by_key = (via->problem == NULL);
+	state->base = lookup_rowtype_tupdesc_copy(get_rel_type_id(state->source->base), -1);
+	state->attribute = palloc0(sizeof(AttrNumber) * state->base->natts);
+	for (int i = 0; i < state->base->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(state->base, i);
+
+		if (att->attisdropped || !(via->whole_row || bms_is_member(i + 1, via->fields)))
+			continue;
+		state->attribute[i] = get_attnum(RelationGetRelid(rel), NameStr(att->attname));
+		if (state->attribute[i] <= 0 ||
+			compat_is_virtual(TupleDescAttr(RelationGetDescr(rel), state->attribute[i] - 1)))
+			state->by_key = false;
+	}
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -87,6 +138,8 @@ add_unknown(Oid relid)
 	}
 	if (!shmem_ready())
 		return;
+	foreach(cell, entities_of_relation(relid))
+		changes_add_entity(lfirst_oid(cell), false);
 	foreach(cell, lcons_oid(relid, get_partition_ancestors(relid)))
 	{
 		if (slot_find(MyDatabaseId, lfirst_oid(cell)) != NO_SLOT)
@@ -108,23 +161,29 @@ trigger_state(FunctionCallInfo fcinfo, TriggerData *trigdata)
 		state = fcinfo->flinfo->fn_extra = MemoryContextAllocZero(context, sizeof(TriggerState));
 	state->relid = RelationGetRelid(rel);
 	state->entity = entity_by_name(trigdata->tg_trigger->tgargs[0]);
-	state->by_key = false;
 	state->unknown = (state->entity == NULL);
 	if (state->entity && !entity_has_member(state->entity, state->relid) &&
 		CK_GUARD("trigger-base"))
 		state->entity = NULL;
-	if (state->entity && state->entity->shape.n > 0)
+	state->n = 0;
+	state->sources = NULL;
+	for (int i = 0; state->entity && i < state->entity->nsources; i++)
 	{
-		state->by_key = true;
-		for (int i = 0; i < state->entity->shape.n; i++)
-		{
-			state->key[i] = get_attnum(state->relid,
-									   NameStr(state->entity->shape.column[i].name));
-			if (state->key[i] <= 0)
-				state->by_key = false;
-		}
-		if (state->by_key)
-			find_document_columns(state, rel, context);
+		EntitySource *source = &state->entity->sources[i];
+		TriggerSource *here;
+
+		if (!list_member_oid(source->members, state->relid) && CK_GUARD("trigger-base"))
+			continue;
+		if (state->sources == NULL)
+			state->sources = MemoryContextAllocZero(context, sizeof(TriggerSource) *
+													state->entity->nsources);
+		here = &state->sources[state->n++];
+		here->source = source;
+		if (source->via)
+			find_fields(here, rel, context);
+		else
+			find_key_columns(here, rel);
+		find_document_columns(here, rel, context);
 	}
 	state->epoch = entity_epoch();
 	return state;
@@ -144,7 +203,7 @@ same_image(Datum a, Datum b, Form_pg_attribute att)
 
 /* Does an UPDATE leave the document as it was, to the byte? */
 static bool
-same_document(const TriggerState *state, TupleTableSlot *old, TupleTableSlot *new)
+same_document(const TriggerSource *state, TupleTableSlot *old, TupleTableSlot *new)
 {
 	TupleDesc	desc = old->tts_tupleDescriptor;
 
@@ -166,11 +225,11 @@ same_document(const TriggerState *state, TupleTableSlot *old, TupleTableSlot *ne
 
 /* The key of a row; false when a column of it is NULL: nobody can fetch it. */
 static bool
-row_key(const TriggerState *state, TupleTableSlot *row, KeyText *key)
+row_key(const TriggerSource *state, TupleTableSlot *row, KeyText *key)
 {
 	Datum		values[KEY_MAX_COLUMNS];
 
-	for (int i = 0; i < state->entity->shape.n; i++)
+	for (int i = 0; i < state->source->shape.n; i++)
 	{
 		bool		isnull;
 
@@ -178,13 +237,13 @@ row_key(const TriggerState *state, TupleTableSlot *row, KeyText *key)
 		if (isnull)
 			return false;
 	}
-	key_text(&state->entity->shape, values, key);
+	key_text(&state->source->shape, values, key);
 	return true;
 }
 
 /* Both keys of an updated row: nearly always they are one. */
 static void
-add_update(const TriggerState *state, TupleTableSlot *old, TupleTableSlot *new)
+add_update(Entity *entity, const TriggerSource *state, TupleTableSlot *old, TupleTableSlot *new)
 {
 	KeyText		old_key;
 	KeyText		new_key;
@@ -192,19 +251,60 @@ add_update(const TriggerState *state, TupleTableSlot *old, TupleTableSlot *new)
 	bool		has_new = row_key(state, new, &new_key);
 
 	if (has_old)
-		changes_add_key(state->entity, &old_key);
+		changes_add_key(entity, &old_key);
 	if (has_new && !(has_old && old_key.len == new_key.len &&
 					 memcmp(old_key.text, new_key.text, new_key.len) == 0))
-		changes_add_key(state->entity, &new_key);
+		changes_add_key(entity, &new_key);
 }
 
+/* A row whose keys a query tells: what that uses of it, the rest is NULL. */
 static void
-add_row(const TriggerState *state, TupleTableSlot *row)
+add_link(Entity *entity, const TriggerSource *state, TupleTableSlot *row)
 {
+	TupleDesc	desc = state->base;
+	Datum	   *values = palloc0(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+	HeapTuple	tuple;
+	Datum		composite;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		nulls[i] = true;
+		if (state->attribute[i] > 0)
+			values[i] = slot_getattr(row, state->attribute[i], &nulls[i]);
+	}
+	tuple = heap_form_tuple(desc, values, nulls);
+	composite = heap_copy_tuple_as_datum(tuple, desc);
+	changes_add_row(entity, state->source->base, DatumGetHeapTupleHeader(composite));
+	pfree(DatumGetPointer(composite));
+	heap_freetuple(tuple);
+	pfree(values);
+	pfree(nulls);
+}
+
+/* What one source makes of an event. */
+static void
+add_event(Entity *entity, const TriggerSource *state, TriggerData *trigdata)
+{
+	TupleTableSlot *old = trigdata->tg_trigslot;
+	TupleTableSlot *new = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newslot : NULL;
 	KeyText		key;
 
-	if (row_key(state, row, &key))
-		changes_add_key(state->entity, &key);
+	if (new && same_document(state, old, new))
+		return;
+	if (!state->by_key)
+		changes_add_entity(entity->relid, false);
+	else if (state->source->via)
+	{
+		if (CK_GUARD("old-key") || new == NULL)
+			add_link(entity, state, old);
+		if (new)
+			add_link(entity, state, new);
+	}
+	else if (new)
+		add_update(entity, state, old, new);
+	else if (row_key(state, old, &key))
+		changes_add_key(entity, &key);
 }
 
 Datum
@@ -225,12 +325,10 @@ ck_on_row_change(PG_FUNCTION_ARGS)
 		add_unknown(state->relid);
 	if (state->entity == NULL || changes_include_entity(state->entity->relid))
 		return PointerGetDatum(NULL);
-	if (!state->by_key)
+	if (state->n == 0)
 		changes_add_entity(state->entity->relid, false);
-	else if (!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-		add_row(state, trigdata->tg_trigslot);
-	else if (!same_document(state, trigdata->tg_trigslot, trigdata->tg_newslot))
-		add_update(state, trigdata->tg_trigslot, trigdata->tg_newslot);
+	for (int i = 0; i < state->n; i++)
+		add_event(state->entity, &state->sources[i], trigdata);
 	return PointerGetDatum(NULL);
 }
 

@@ -91,7 +91,7 @@ ttl_check(const Interval *ttl, const char *argument)
 }
 
 TimestampTz
-ttl_expiry(int64 ttl, TimestampTz now)
+ttl_expiry(int64 ttl, int jitter, TimestampTz now)
 {
 	double		shorter;
 
@@ -99,6 +99,8 @@ ttl_expiry(int64 ttl, TimestampTz now)
 		ttl = ck_default_ttl < 0 ? TTL_INFINITE : (int64) ck_default_ttl * USECS_PER_SEC;
 	if (ttl == TTL_INFINITE)
 		return DT_NOEND;
-	shorter = pg_prng_double(&pg_global_prng_state) * ck_ttl_jitter / 100.0;
+	if (jitter < 0)
+		jitter = ck_ttl_jitter;
+	shorter = pg_prng_double(&pg_global_prng_state) * jitter / 100.0;
 	return now + (int64) (ttl * (1.0 - shorter));
 }

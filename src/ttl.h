@@ -16,7 +16,10 @@ extern int64 ttl_microseconds(const Interval *ttl, int64 if_null);
 /* Error unless the interval is a possible TTL for the named argument. */
 extern void ttl_check(const Interval *ttl, const char *argument);
 
-/* When a document stored now expires, jitter included; DT_NOEND: never. */
-extern TimestampTz ttl_expiry(int64 ttl, TimestampTz now);
+/*
+ * When a document stored now expires; DT_NOEND: never.  The jitter is in
+ * percent; -1: cachekit.ttl_jitter.
+ */
+extern TimestampTz ttl_expiry(int64 ttl, int jitter, TimestampTz now);
 
 #endif							/* CACHEKIT_TTL_H */

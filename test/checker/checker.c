@@ -38,11 +38,6 @@ Options		options = {
 Table		tables[MAX_TABLES];
 int			ntables;
 
-const CacheNames caches[CACHES] = {
-	[CACHE_REDIS] = {"Redis", "ck_redis"},
-	[CACHE_MEMCACHED] = {"Memcached", "ck_memcached"},
-};
-
 /* No fault at the end, so that there is more to compare than an empty cache. */
 #define QUIET_END	INT64_C(2000000000)
 
@@ -50,20 +45,6 @@ static Session *sessions;		/* [0] is the control session */
 static int	nsessions;			/* without the control session */
 static Summary summary;
 static Hits last_hits;			/* of its hits, since the server started */
-
-int64_t
-now_ns(void)
-{
-	static int64_t start;
-	struct timespec ts;
-	int64_t		now;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now = ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-	if (start == 0)				/* main() calls first, alone */
-		start = now;
-	return now - start;
-}
 
 static void
 usage(FILE *out)
@@ -90,6 +71,8 @@ usage(FILE *out)
 			"  --synchronous        COMMIT waits for the cache servers, and sessions that ask\n"
 			"                       Memcached themselves must see what it has done; not with\n"
 			"                       faults\n"
+			"  --refresh[=absent]   changed documents are loaded again, if they are cached or\n"
+			"                       whether they are or not\n"
 			"  --no-local           with these: only the tables that are cached there only\n"
 			"  --redis-faults N, --memcached-faults N\n"
 			"                       one fault of it per so many seconds, 0: none (0)\n"
@@ -99,18 +82,6 @@ usage(FILE *out)
 			"ck_redis and ck_memcached.\n"
 			"Exit status: 0 all reads were right, 1 violations, 2 the run could not be\n"
 			"finished.\n");
-}
-
-static int64_t
-number(const char *text, int64_t least, int64_t most)
-{
-	char	   *end;
-	long long	n = strtoll(text, &end, 10);
-
-	if (*end != '\0' || end == text || n < least || n > most)
-		report_fatal("\"%s\" is not a number from %lld to %lld", text,
-					 (long long) least, (long long) most);
-	return n;
 }
 
 static void
@@ -132,6 +103,7 @@ parse_options(int argc, char **argv)
 		{"memcached", optional_argument, NULL, 'M'},
 		{"direct", required_argument, NULL, 'D'},
 		{"synchronous", no_argument, NULL, 'y'},
+		{"refresh", optional_argument, NULL, 'e'},
 		{"no-local", no_argument, NULL, 'l'},
 		{"redis-faults", required_argument, NULL, 'f'},
 		{"memcached-faults", required_argument, NULL, 'F'},
@@ -150,31 +122,31 @@ parse_options(int argc, char **argv)
 				options.conninfo = optarg;
 				break;
 			case 'w':
-				options.writers = (int) number(optarg, 0, 500);
+				options.writers = (int) option_number(optarg, 0, 500);
 				break;
 			case 'r':
-				options.readers = (int) number(optarg, 0, 500);
+				options.readers = (int) option_number(optarg, 0, 500);
 				break;
 			case 's':
-				options.seconds = (int) number(optarg, 1, 1000000);
+				options.seconds = (int) option_number(optarg, 1, 1000000);
 				break;
 			case 'k':
-				options.keys = (int) number(optarg, 1, 1000000);
+				options.keys = (int) option_number(optarg, 1, 1000000);
 				break;
 			case 'p':
-				options.pad = (int) number(optarg, 24, 1000000);
+				options.pad = (int) option_number(optarg, 24, 1000000);
 				break;
 			case 'S':
-				options.seed = (uint64_t) number(optarg, 0, INT64_MAX);
+				options.seed = (uint64_t) option_number(optarg, 0, INT64_MAX);
 				break;
 			case 'a':
-				options.async = optarg != NULL ? (int) number(optarg, 0, 100) : 100;
+				options.async = optarg != NULL ? (int) option_number(optarg, 0, 100) : 100;
 				break;
 			case 't':
-				options.truncate_ms = (int) number(optarg, 0, 1000000);
+				options.truncate_ms = (int) option_number(optarg, 0, 1000000);
 				break;
 			case 'd':
-				options.ddl_ms = (int) number(optarg, 0, 1000000);
+				options.ddl_ms = (int) option_number(optarg, 0, 1000000);
 				break;
 			case 'v':
 				options.survive = true;
@@ -183,28 +155,34 @@ parse_options(int argc, char **argv)
 				options.redis = true;
 				break;
 			case 'M':
-				options.memcached = optarg != NULL ? (int) number(optarg, 1, MAX_MEMCACHED) : 1;
+				options.memcached = optarg != NULL ? (int) option_number(optarg, 1, MAX_MEMCACHED) : 1;
 				break;
 			case 'D':
-				options.direct = (int) number(optarg, 0, 500);
+				options.direct = (int) option_number(optarg, 0, 500);
 				break;
 			case 'F':
-				options.memcached_faults = (int) number(optarg, 0, 1000000);
+				options.memcached_faults = (int) option_number(optarg, 0, 1000000);
 				break;
 			case 'y':
 				options.synchronous = true;
+				break;
+			case 'e':
+				options.refresh = true;
+				options.refresh_absent = optarg != NULL && strcmp(optarg, "absent") == 0;
+				if (optarg != NULL && !options.refresh_absent)
+					report_fatal("\"%s\" is not \"absent\"", optarg);
 				break;
 			case 'l':
 				options.without_local = true;
 				break;
 			case 'f':
-				options.redis_faults = (int) number(optarg, 0, 1000000);
+				options.redis_faults = (int) option_number(optarg, 0, 1000000);
 				break;
 			case 'P':
-				options.progress = (int) number(optarg, 0, 1000000);
+				options.progress = (int) option_number(optarg, 0, 1000000);
 				break;
 			case 'o':
-				options.show = (int) number(optarg, 1, 1000000);
+				options.show = (int) option_number(optarg, 1, 1000000);
 				break;
 			case 'h':
 				usage(stdout);
@@ -428,7 +406,7 @@ main(int argc, char **argv)
 	parse_options(argc, argv);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("seed %llu, %d writers, %d readers, %d keys, %d %% of commits asynchronous"
-		   "%s%s%s%s%s%s%s%s\n",
+		   "%s%s%s%s%s%s%s%s%s\n",
 		   (unsigned long long) options.seed, options.writers, options.readers,
 		   options.keys, options.async, options.ddl_ms > 0 ? ", DDL" : "",
 		   options.redis ? ", Redis" : "",
@@ -436,6 +414,7 @@ main(int argc, char **argv)
 		   options.memcached > 0 ? ", Memcached" : "",
 		   options.without_local ? " only" : "",
 		   options.synchronous ? ", COMMIT waits for it" : "",
+		   options.refresh_absent ? ", refresh of all" : options.refresh ? ", refresh" : "",
 		   options.redis_faults > 0 ? ", faults of Redis" : "",
 		   options.memcached_faults > 0 ? ", faults of Memcached" : "",
 		   options.survive ? ", outages" : "");

@@ -30,6 +30,8 @@ typedef struct Options
 	int			memcached;		/* and on so many hosts of Memcached, 0: not there */
 	int			direct;			/* sessions that ask Memcached themselves */
 	bool		synchronous;	/* COMMIT waits for the cache servers */
+	bool		refresh;		/* changed documents are loaded again, */
+	bool		refresh_absent; /* also those that are not cached */
 	bool		without_local;	/* only on these servers */
 	int			redis_faults;	/* one fault of it per so many seconds, 0: none */
 	int			memcached_faults;	/* the same */
@@ -107,6 +109,9 @@ extern Options options;
 
 /* nanoseconds since the checker started, CLOCK_MONOTONIC */
 extern int64_t now_ns(void);
+
+/* an option that is a number; any other is fatal */
+extern int64_t option_number(const char *text, int64_t least, int64_t most);
 
 #define MS(ns)	((double) (ns) / 1e6)
 

@@ -51,8 +51,10 @@ void
 control_attach_sql(int table, char *buffer, size_t size)
 {
 	snprintf(buffer, size, "SELECT cachekit.attach('ck_register', name => '%s', servers => '{%s}', "
-			 "local => %s, negative_ttl => '1 hour')", tables[table].name,
-			 tables[table].servers, tables[table].local ? "true" : "false");
+			 "local => %s, negative_ttl => '1 hour'%s%s)", tables[table].name,
+			 tables[table].servers, tables[table].local ? "true" : "false",
+			 options.refresh ? ", on_change => 'refresh'" : "",
+			 options.refresh_absent ? ", refresh_absent => true" : "");
 }
 
 static bool
@@ -67,8 +69,8 @@ attach(Session *c, int table)
 /*
  * Everything that is altered later is set, so that it can be.
  */
-static bool
-make_server(Session *c, Cache cache)
+bool
+control_make_server(Session *c, Cache cache)
 {
 	char		sql[1600];
 
@@ -143,7 +145,7 @@ control_setup(Session *c)
 		!command(c, "DROP SERVER IF EXISTS ck_redis, ck_memcached CASCADE"))
 		return false;
 	for (Cache cache = 0; cache < CACHES; cache++)
-		if (CACHE_USED(cache) && !make_server(c, cache))
+		if (CACHE_USED(cache) && !control_make_server(c, cache))
 			return false;
 	for (int t = 0; t < ntables; t++)
 		if (!make_table(c, t))
@@ -393,8 +395,10 @@ bool
 control_print_senders(Session *c)
 {
 	PGresult   *res = query(c, "SELECT format('%s, %s reconnects, %s resumes, %s flushes, %s fills, "
-							"%s fills dropped, last error: %s', state, reconnects, resumes, flushes, "
-							"fills_sent, fills_dropped, coalesce(last_error, 'none')), name, host "
+							"%s fills dropped, %s refreshes, %s fallen back, last error: %s', "
+							"state, reconnects, resumes, flushes, fills_sent, fills_dropped, "
+							"refreshes, refreshes_fallen_back, coalesce(last_error, 'none')), "
+							"name, host "
 							"FROM cachekit.stat_hosts WHERE name IN ('ck_redis', 'ck_memcached') "
 							"ORDER BY name DESC, host");
 

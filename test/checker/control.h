@@ -13,6 +13,9 @@
 
 extern bool control_setup(Session *c);
 
+/* CREATE SERVER for a cache that runs already */
+extern bool control_make_server(Session *c, Cache cache);
+
 /* a call of attach() for the registers of a table, with all settings */
 extern void control_attach_sql(int table, char *buffer, size_t size);
 

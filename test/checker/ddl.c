@@ -94,8 +94,8 @@ triggers_off_and_on(Session *s)
 static void
 detach_and_attach(Session *s, bool one_transaction)
 {
-	char		attach[160];
-	char		both[240];
+	char		attach[240];
+	char		both[320];
 
 	control_attach_sql(s->table, attach, sizeof(attach));
 	history_window_moves(s->table, true);

@@ -65,6 +65,14 @@ report_violations(void)
 }
 
 void
+report_kinds(void)
+{
+	printf("violations             %12" PRIu64 "\n", report_violations());
+	for (int i = 0; i < MAX_KINDS && kinds[i].kind != NULL; i++)
+		printf("  %-20s %12" PRIu64 "\n", kinds[i].kind, kinds[i].count);
+}
+
+void
 report_fatal(const char *format,...)
 {
 	va_list		args;
@@ -146,9 +154,7 @@ report_end(const uint64_t *totals, const Summary *summary)
 		   totals[COUNT_REFUSED]);
 	printf("outages survived       %12d  (%d keys lost a commit)\n", summary->outages,
 		   summary->gone_back);
-	printf("violations             %12" PRIu64 "\n", report_violations());
-	for (int i = 0; i < MAX_KINDS && kinds[i].kind != NULL; i++)
-		printf("  %-20s %12" PRIu64 "\n", kinds[i].kind, kinds[i].count);
+	report_kinds();
 	if (report_violations() == 0 && checked > 0)
 		printf("with 95 %% confidence fewer than %.1e of all such reads are wrong (3/N)\n",
 			   3.0 / (double) checked);

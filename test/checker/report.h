@@ -15,6 +15,9 @@ extern void report_violation(const char *kind, const char *format,...)
 			__attribute__((format(printf, 2, 3)));
 extern uint64_t report_violations(void);
 
+/* a line with their number, and one for each kind that there was */
+extern void report_kinds(void);
+
 /* The run cannot go on: says why, exits with 2. */
 extern void report_fatal(const char *format,...)
 			__attribute__((format(printf, 1, 2), noreturn));

@@ -37,12 +37,12 @@ prepare_server()
 	start_cluster "$run/pg" "$work/server.conf" || fail "could not start the server"
 }
 
-# build_checker: makes $run/checker/checker, as the test user.
+# build_checker [PROGRAM]: makes $run/checker/PROGRAM (the checker), as the test user.
 build_checker()
 {
 	as_user mkdir "$run/checker" &&
 		cp "$top"/test/checker/*.[ch] "$top/test/checker/Makefile" "$run/checker" &&
-		as_user make -s -C "$run/checker" PG_CONFIG="$PG_CONFIG" >"$logs/build-checker" 2>&1 || {
+		as_user make -s -C "$run/checker" PG_CONFIG="$PG_CONFIG" "${1:-checker}" >"$logs/build-checker" 2>&1 || {
 			cat "$logs/build-checker" >&2
 			fail "could not build the history checker"
 		}

@@ -39,6 +39,9 @@ build_flavour()
 	cp -R "$work/tree" "$work/build/$flavour" &&
 		make_flavour "$flavour" -j2 all "$@" &&
 		make_flavour "$flavour" install DESTDIR="$work/inst/$flavour" "$@" || return 1
+	# a later version, for the test of ALTER EXTENSION UPDATE
+	[ "$flavour" = release ] || cp "$work/tree/test/lib/later.sql" \
+		"$(dirname "$(find "$work/inst/$flavour" -name cachekit.control)")/cachekit--1.0--later.sql"
 
 	root=$work/inst/$flavour
 	cat >"$work/$flavour.conf" <<-END

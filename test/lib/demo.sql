@@ -41,3 +41,13 @@ BEGIN
 		ELSE 'unknown' END;
 END
 $$;
+
+-- Which of these keys have no document in the server's shared memory now.
+CREATE FUNCTION demo.not_cached(entity regclass, keys text[], OUT missing text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	SELECT coalesce(pg_catalog.string_agg(key, ' ' ORDER BY key), 'none') INTO missing
+	FROM pg_catalog.unnest(keys) AS key, cachekit.inspect(entity, key) AS tier
+	WHERE tier.tier = 'local' AND NOT tier.present;
+END
+$$;

@@ -37,3 +37,29 @@ install_packages()
 	missing=$(missing_packages)
 	[ -z "$missing" ] || fail "could not install: $missing"
 }
+
+# unpack_package PACKAGE FOLDER: downloads a package that is not to be installed, and unpacks it into
+# a new folder below $run. When that fails: false, with the reason on stderr. The lists of packages
+# may be missing or old; updating them needs root, a download does not.
+unpack_package()
+{
+	as_user mkdir "$2" "$2.deb" || return
+	try=1
+	until (cd "$2.deb" && as_user timeout 60 apt-get -q download "$1") >"$logs/download-$1" 2>&1; do
+		if [ "$try" = 5 ]; then
+			tail -n 20 "$logs/download-$1" >&2
+			say "could not download the package \"$1\", which a test unpacks (it is not installed)" >&2
+			return 1
+		fi
+		[ "$try" -gt 2 ] ||
+			$SUDO apt-get -q -o DPkg::Lock::Timeout=60 update >>"$logs/download-$1" 2>&1
+		sleep "$try"
+		try=$((try + 1))
+	done
+	for file in "$2.deb"/*.deb; do
+		as_user dpkg-deb -x "$file" "$2" || {
+			say "could not unpack $file" >&2
+			return 1
+		}
+	done
+}

@@ -73,6 +73,7 @@ INSERT INTO reads VALUES
 	('fetch by "invalidate"', $$ SELECT cachekit.fetch(%1$L, 1, 'invalidate') $$),
 	('fetch a row', $$ SELECT cachekit.fetch_row(NULL::%1$s, 1) $$),
 	('fetch many', $$ SELECT * FROM cachekit.fetch_many(%1$L, ARRAY[1, 2]) $$),
+	('fetch many of one moment', $$ SELECT * FROM cachekit.fetch_many(%1$L, ARRAY[1, 2], consistent => true) $$),
 	('fetch many by text', $$ SELECT * FROM cachekit.fetch_many(%1$L, '{1,2}') $$),
 	('inspect', $$ SELECT * FROM cachekit.inspect(%1$L, 1) $$),
 	('invalidate', $$ SELECT cachekit.invalidate(%1$L, 1) $$),

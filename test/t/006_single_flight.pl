@@ -9,10 +9,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use CacheKit;
+use CacheServer;
+use RedisServer;
 
-my $clients = 24;
-my $node = new_node('main');
-$node->append_conf('postgresql.conf', 'max_connections = 60');
+my $clients = 50;
+my $redis = RedisServer->new('main')->start;
+my $node = new_node('main', allows_streaming => 1);
+$node->append_conf('postgresql.conf', 'max_connections = 80');
 $node->start;
 $node->safe_psql(
 	'postgres', q{
@@ -20,7 +23,15 @@ $node->safe_psql(
 	CREATE TABLE t (id int PRIMARY KEY, v text);
 	INSERT INTO t SELECT g, 'old' FROM generate_series(1, 100) AS g;
 	SELECT cachekit.attach('t', negative_ttl => '1 hour');
+	CREATE SERVER hot FOREIGN DATA WRAPPER cachekit OPTIONS (} . $redis->server_options . q{);
+	CREATE TABLE far (id int PRIMARY KEY, v text);
+	CREATE TABLE near_and_far (id int PRIMARY KEY, v text);
+	INSERT INTO far SELECT * FROM t;
+	INSERT INTO near_and_far SELECT * FROM t;
+	SELECT cachekit.attach('far', servers => '{hot}', local => false);
+	SELECT cachekit.attach('near_and_far', servers => '{hot}', negative_ttl => '1 hour');
 	});
+ok(wait_until_ready($node, 'hot'), 'the server is ready');
 
 # --- many at once ---
 
@@ -28,11 +39,11 @@ $node->safe_psql(
 # are all alike, so that it does not matter which one comes first.
 sub start_pgbench
 {
-	my ($key) = @_;
-	my $script = PostgreSQL::Test::Utils::tempdir() . '/fetch';
+	my ($entity, $key) = @_;
+	my $script = PostgreSQL::Test::Utils::tempdir() . "/fetch_$entity";
 	my %bench = (out => '', err => '');
 
-	append_to_file($script, "SELECT cachekit.fetch('t', $key);\n") if !-e $script;
+	append_to_file($script, "SELECT cachekit.fetch('$entity', $key);\n") if !-e $script;
 	local $ENV{PGOPTIONS} = "-c cachekit.debug_stop=load-done -c cachekit.fetch_timeout=1h";
 	$bench{run} = IPC::Run::start(
 		[
@@ -54,25 +65,40 @@ sub wait_for_waiters
 	return;
 }
 
-foreach my $key (1, 1000)
+# Wherever the entity is cached, one session loads after each invalidation.
+foreach my $case ([ 't', 1 ], [ 't', 1000 ], [ 'far', 1 ], [ 'far', 1000 ], [ 'near_and_far', 1 ], [ 'near_and_far', 1000 ])
 {
-	my $what = $key == 1 ? 'a row' : 'no row';
-	my $holder = hold($node, 'load-done');
-	my $bench;
+	my ($entity, $key) = @$case;
+	my $what = "$entity, " . ($key == 1 ? 'a row' : 'no row');
 
-	$node->safe_psql('postgres', 'SELECT cachekit.stat_reset()');
-	$bench = start_pgbench($key);
-	wait_at_step($node, 'load-done');
-	wait_for_waiters($clients - 1);
-	is(counter($node, 't', 'loads'), 1, "$what: one session loads while the others wait");
-	$holder->quit;
-	ok($bench->{run}->finish, "$what: all are answered") or diag($bench->{err});
-	is(counter($node, 't', 'loads'), 1, "$what: there was one load");
-	is(counter($node, 't', 'misses'), $clients, "$what: all missed");
-	is(counter($node, 't', 'waits'), $clients - 1, "$what: all but one waited");
-	is(counter($node, 't', $key == 1 ? 'local_hits' : 'negative_hits'), $clients - 1,
-		"$what: and were served from the cache");
+	foreach my $round (1, 2)
+	{
+		my $holder = hold($node, 'load-done');
+		my $bench;
+
+		$node->safe_psql('postgres', "SELECT cachekit.invalidate('$entity', $key)");
+		ok(delivered($node, 'hot'), "$what: delivered") if $entity ne 't';
+		$node->safe_psql('postgres', 'SELECT cachekit.stat_reset()');
+		$bench = start_pgbench($entity, $key);
+		wait_at_step($node, 'load-done');
+		wait_for_waiters($clients - 1);
+		is(counter($node, $entity, 'loads'), 1, "$what: one session loads while the others wait");
+		$holder->quit;
+		ok($bench->{run}->finish, "$what: all are answered") or diag($bench->{err});
+		is(counter($node, $entity, 'loads'), 1, "$what: there was one load");
+		is(counter($node, $entity, 'misses'), $clients, "$what: all missed");
+		is(counter($node, $entity, 'waits'), $clients - 1, "$what: all but one waited");
+		is(counter($node, $entity, $key == 1 ? 'local_hits' : 'negative_hits'), $clients - 1,
+			"$what: and were served from the cache");
+	}
 }
+
+# What waiters find is there for a moment only, and for nobody else.
+is($node->safe_psql('postgres', q{SELECT count(*) FROM cachekit.inspect('far', 1) WHERE tier = 'local'}), 0,
+	'an entity without a local tier has none');
+$node->safe_psql('postgres', q{SELECT cachekit.stat_reset()});
+is(output_of($node, q{SELECT cachekit.fetch('far', 1)->>'v'}), 'old', 'a fetch of it');
+is(counter($node, 'far', 'local_hits'), 0, 'does not look there');
 
 # Different keys do not wait for each other.
 {

@@ -56,7 +56,7 @@ my $triggers = q{
 my $expected_entities = $node->safe_psql('source', $entities);
 my $expected_triggers = $node->safe_psql('source', $triggers);
 
-is(() = $expected_entities =~ /t$/mg, 4, 'all entities are sound before');
+is(() = $expected_entities =~ /\|t\|f\|f\|f\|\|\|0$/mg, 4, 'all entities are sound before');
 is(() = $expected_triggers =~ /^/mg, 3 * 2 + 7 * 2, 'triggers before');
 unlike($expected_triggers, qr/\|[ODR]\|/, 'all of them are ALWAYS before');
 

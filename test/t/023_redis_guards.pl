@@ -145,6 +145,9 @@ my %scenario = (
 		my ($also) = @_;
 		my @keys;
 
+		# reads that look at the traces would find it out as well
+		$also .= ', refresh-trace' if $also ne '';
+
 		fill(1);
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = v WHERE id > 2; SELECT cachekit.wait_for_delivery('60 s')});
