@@ -81,21 +81,6 @@ can_derive(Oid base, Oid role)
 	return compat_owns_relation(base, role);
 }
 
-static bool
-has_key(List *dependencies, Oid base, List *key)
-{
-	ListCell   *cell;
-
-	foreach(cell, dependencies)
-	{
-		DependencyRow *row = lfirst(cell);
-
-		if (row->base == base && row->via == NULL && catalog_same_names(row->key, key))
-			return true;
-	}
-	return false;
-}
-
 static void
 insert_derived(Oid entity, const ViewRead *read)
 {
@@ -106,7 +91,7 @@ insert_derived(Oid entity, const ViewRead *read)
 	{
 		DependencyRow row = {entity, read->relid, 0, lfirst(cell), NULL, NULL, NULL, true};
 
-		if (!has_key(dependencies, read->relid, row.key))
+		if (!dependencies_have(dependencies, read->relid, row.key))
 			dependency_insert(&row);
 	}
 }

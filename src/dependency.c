@@ -121,6 +121,21 @@ dependencies_on(Oid base)
 	return read_rows(COL_BASE, base);
 }
 
+bool
+dependencies_have(List *dependencies, Oid base, List *key)
+{
+	ListCell   *cell;
+
+	foreach(cell, dependencies)
+	{
+		DependencyRow *row = lfirst(cell);
+
+		if (row->base == base && row->via == NULL && catalog_same_names(row->key, key))
+			return true;
+	}
+	return false;
+}
+
 static Relation
 open_for_write(void)
 {

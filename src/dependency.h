@@ -29,6 +29,9 @@ typedef struct DependencyRow
 extern List *dependencies_of(Oid entity);
 extern List *dependencies_on(Oid base);
 
+/* Is one on this base, with this key, among them? */
+extern bool dependencies_have(List *dependencies, Oid base, List *key);
+
 extern void dependency_insert(DependencyRow *row);	/* sets the number */
 extern void dependency_set_key(const DependencyRow *row);
 /* Delete those of an entity, on one base or (InvalidOid) all; how many were there? */

@@ -15,6 +15,7 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -23,7 +24,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #include "catalog.h"
 #include "debug.h"
@@ -49,7 +49,6 @@ static Oid	assigned[MAX_ASSIGNED];	/* entities that got a slot in this transacti
 static int	nassigned = 0;
 static int	old_copies = 0;		/* entries that are not valid any more */
 
-#define PASSING_US		(100 * INT64CONST(1000))	/* a copy that is not sound just now */
 #define BUILD_TRIES		10		/* while messages keep coming in */
 #define MAX_OLD_COPIES	64		/* then they are freed, used again or not */
 
@@ -227,16 +226,9 @@ settings_word_of(int slot)
 static bool
 is_fresh(const Entity *entity)
 {
-	TimestampTz now;
-
-	if (!entity->valid)
+	if (!entity->valid ||
+		(entity->passing && entity->statement != GetCurrentStatementStartTimestamp()))
 		return false;
-	if (entity->passing)
-	{
-		now = GetCurrentTimestamp();
-		if (now < entity->built_at || now - entity->built_at > PASSING_US)
-			return false;
-	}
 	if (entity->slot == NO_SLOT)
 		return !shmem_ready() ||
 			(slots_in_use() >= ck_max_entities &&	/* else there is one for it now */

@@ -68,8 +68,8 @@ typedef struct Entity
 	Oid			schema;
 	uint32		schema_hash;	/* of its catalog cache entry */
 	bool		partitioned;
-	bool		passing;		/* it is not sound for a reason that may pass: look again soon */
-	TimestampTz built_at;
+	bool		passing;		/* it is not sound for a reason that may pass: look again */
+	TimestampTz statement;		/* that it was built in; then, in the next one */
 	bool		sound;			/* every change of it will be seen */
 	char	   *problem;		/* why it is not */
 	bool		row_security;	/* rows depend on who asks: load as the caller */

@@ -11,13 +11,13 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #include "catalog.h"
@@ -165,7 +165,7 @@ entity_build(Oid relid, int slot, uint64 settings_word)
 	entity->sound = (entity->problem == NULL);
 	/* what came in meanwhile found nothing to mark: look again next time */
 	entity->valid = (entity_messages() == messages_before);
-	entity->built_at = GetCurrentTimestamp();
+	entity->statement = GetCurrentStatementStartTimestamp();
 	MemoryContextSwitchTo(old);
 	return entity;
 }

@@ -114,23 +114,6 @@ find_read(List *reads, Oid relid)
 	return NULL;
 }
 
-/* Is there a dependency with these key columns? */
-static bool
-has_derived(List *dependencies, Oid base, List *key)
-{
-	ListCell   *cell;
-
-	foreach(cell, dependencies)
-	{
-		DependencyRow *dependency = lfirst(cell);
-
-		if (dependency->base == base && dependency->via == NULL &&
-			catalog_same_names(dependency->key, key))
-			return true;
-	}
-	return false;
-}
-
 static bool
 has_any(List *dependencies, Oid base)
 {
@@ -180,7 +163,7 @@ is_tracked(List *dependencies, const ViewRead *read)
 		return false;
 	foreach(cell, read->derived)
 	{
-		if (!has_derived(dependencies, read->relid, lfirst(cell)))
+		if (!dependencies_have(dependencies, read->relid, lfirst(cell)))
 			return false;
 	}
 	return true;
@@ -207,7 +190,7 @@ find_untracked(List *dependencies, const ViewAnalysis *analysis, const char *by,
 		bool		tracked = by ? has_any(dependencies, read->relid) : is_tracked(dependencies, read);
 
 		if (!tracked && by == NULL && read->derived != NIL &&
-			has_derived(dependencies, read->relid, linitial(read->derived)))
+			dependencies_have(dependencies, read->relid, linitial(read->derived)))
 			add_sentence(to, psprintf("%s is read in several places, and has no dependency for some of them",
 									  view_relation_name(read->relid)));
 		else if (!tracked)
