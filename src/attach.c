@@ -21,7 +21,6 @@
 #include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_type.h"
-#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -36,7 +35,6 @@
 #include "catalog.h"
 #include "changes.h"
 #include "debug.h"
-#include "dependency.h"
 #include "entity.h"
 #include "members.h"
 #include "sources.h"
@@ -198,9 +196,7 @@ uninstall_all(Oid relid, const char *name)
 
 	foreach(cell, sources_bases(relid))
 	{
-		LockRelationOid(lfirst_oid(cell), ShareRowExclusiveLock);
-		members = list_concat_unique_oid(members,
-										 members_of(lfirst_oid(cell), ShareRowExclusiveLock));
+		members = list_concat_unique_oid(members, members_lock(lfirst_oid(cell)));
 		members_uninstall(lfirst_oid(cell), name);
 	}
 	return members;
@@ -229,13 +225,12 @@ ck_attach(PG_FUNCTION_ARGS)
 	attach_check_relation(rel);
 	is_view = rel->rd_rel->relkind == RELKIND_VIEW;
 	members = is_view ? list_make1_oid(relid) : members_of(relid, ShareRowExclusiveLock);
-	foreach(cell, members)
+	for (int i = 0; i < list_length(members) && !is_view; i++)
 	{
-		Relation	member = relation_open(lfirst_oid(cell), NoLock);
+		Relation	member = table_open(list_nth_oid(members, i), NoLock);
 
-		if (!is_view)
-			attach_check_member(member);
-		relation_close(member, NoLock);
+		attach_check_member(member);
+		table_close(member, NoLock);
 	}
 
 	attached = catalog_read(relid, &row);
@@ -295,7 +290,6 @@ ck_detach(PG_FUNCTION_ARGS)
 	relation_close(rel, NoLock);
 	members = uninstall_all(relid, row.name);
 	catalog_delete(relid);
-	(void) dependency_delete(relid, InvalidOid, false);
 	changes_forget_entity(relid);
 	attach_invalidate(members);
 	PG_RETURN_VOID();

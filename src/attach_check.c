@@ -23,85 +23,80 @@
 #include "key.h"
 #include "options.h"
 
-static bool as_base;			/* what the relation is checked for, for messages */
-
+/* `verb`: what cannot be done with it. */
 static void
-refuse(Relation rel, const char *why, const char *hint)
+refuse(Relation rel, const char *verb, const char *why, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg(as_base ? "cannot depend on \"%s\": %s" : "cannot attach \"%s\": %s",
-					RelationGetRelationName(rel), why),
+			 errmsg("cannot %s \"%s\": %s", verb, RelationGetRelationName(rel), why),
 			 hint ? errhint("%s", hint) : 0));
 }
 
 /* What no entity can be made of, or its changes would go unseen. */
 static void
-check_member(Relation rel)
+check_member(Relation rel, const char *verb)
 {
 	Form_pg_class form = rel->rd_rel;
 
 	if (form->relkind == RELKIND_FOREIGN_TABLE)
-		refuse(rel, "it is a foreign table", "Changes on the other side fire no trigger here.");
+		refuse(rel, verb, "it is a foreign table", "Changes on the other side fire no trigger here.");
 	if (form->relkind == RELKIND_VIEW)
-		refuse(rel, "it is a view", "A dependency is on a table that the view reads.");
+		refuse(rel, verb, "it is a view", "A dependency is on a table that the view reads.");
 	if (form->relkind == RELKIND_MATVIEW)
-		refuse(rel, "it is a materialized view",
+		refuse(rel, verb, "it is a materialized view",
 			   "Its refresh fires no trigger. Use a table, or a view of the tables below it.");
 	if (form->relkind != RELKIND_RELATION && form->relkind != RELKIND_PARTITIONED_TABLE)
-		refuse(rel, "it is not a table", "Use a table, a partitioned table or a view.");
+		refuse(rel, verb, "it is not a table", "Use a table, a partitioned table or a view.");
 	if (!CK_GUARD("attach-refusals"))
 		return;
 	if (form->relpersistence == RELPERSISTENCE_TEMP)
-		refuse(rel, "it is a temporary table", "Only its own session could read it.");
+		refuse(rel, verb, "it is a temporary table", "Only its own session could read it.");
 	if (form->relpersistence == RELPERSISTENCE_UNLOGGED)
-		refuse(rel, "it is an unlogged table",
+		refuse(rel, verb, "it is an unlogged table",
 			   "A crash empties it without a trace. ALTER TABLE ... SET LOGGED first.");
 	if (form->relrowsecurity)
-		refuse(rel, "it has row security",
+		refuse(rel, verb, "it has row security",
 			   "Who may see a row cannot be told from a cached document.");
 	if (form->relkind == RELKIND_RELATION && form->relhassubclass &&
 		find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
-		refuse(rel, "it has child tables by plain inheritance",
+		refuse(rel, verb, "it has child tables by plain inheritance",
 			   "Changes of child tables fire no trigger on it. Use a partitioned table, or attach the child tables.");
 }
 
 static void
-check_relation(Relation rel)
+check_relation(Relation rel, const char *verb)
 {
 	Oid			schema = RelationGetNamespace(rel);
 
 	if (IsCatalogRelation(rel) || IsToastRelation(rel) ||
 		RelationGetRelid(rel) < FirstNormalObjectId)
-		refuse(rel, "it is a system catalog", NULL);
+		refuse(rel, verb, "it is a system catalog", NULL);
 	if (strcmp(get_namespace_name(schema), "cachekit") == 0)
-		refuse(rel, "it belongs to cachekit itself", NULL);
+		refuse(rel, verb, "it belongs to cachekit itself", NULL);
 	if (rel->rd_rel->relkind == RELKIND_VIEW && rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
-		refuse(rel, "it is a temporary view", "Only its own session could read it.");
+		refuse(rel, verb, "it is a temporary view", "Only its own session could read it.");
 	if (rel->rd_rel->relkind != RELKIND_VIEW)
-		check_member(rel);
+		check_member(rel, verb);
 }
 
 void
 attach_check_relation(Relation rel)
 {
-	as_base = false;
-	check_relation(rel);
+	check_relation(rel, "attach");
 }
 
 void
 attach_check_member(Relation rel)
 {
-	as_base = false;
-	check_member(rel);
+	check_member(rel, "attach");
 }
 
 void
 attach_check_base(Relation rel)
 {
-	as_base = true;
-	check_relation(rel);
-	check_member(rel);
+	check_relation(rel, "depend on");
+	check_member(rel, "depend on");
 }
 
 /* The columns of the primary key, in its order; NIL: there is none. */

@@ -19,7 +19,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_inherits.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -49,11 +48,9 @@ enum
 static List *
 lock_base(Oid base)
 {
-	List	   *members;
+	List	   *members = members_lock(base);
 	ListCell   *cell;
 
-	LockRelationOid(base, ShareRowExclusiveLock);
-	members = members_of(base, ShareRowExclusiveLock);
 	foreach(cell, members)
 	{
 		Relation	member = table_open(lfirst_oid(cell), NoLock);
@@ -105,10 +102,7 @@ lock_bases(Oid relid)
 	if (!CK_GUARD("redefinition"))
 		return;
 	foreach(cell, sources_bases(relid))
-	{
-		LockRelationOid(lfirst_oid(cell), ShareRowExclusiveLock);
-		attach_invalidate(members_of(lfirst_oid(cell), ShareRowExclusiveLock));
-	}
+		attach_invalidate(members_lock(lfirst_oid(cell)));
 }
 
 void
@@ -354,8 +348,7 @@ ck_drop_dependency(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("entity \"%s\" has no dependency on \"%s\"", row.name, get_rel_name(base)),
 				 errhint("SELECT * FROM cachekit.dependencies lists what there is.")));
-	LockRelationOid(base, ShareRowExclusiveLock);
-	attach_invalidate(members_of(base, ShareRowExclusiveLock));
+	attach_invalidate(members_lock(base));
 	(void) dependency_delete(relid, base, false);
 	members_uninstall(base, row.name);
 	/* partitions may be bases of their own */

@@ -33,6 +33,7 @@
 #include "utils/syscache.h"
 
 #include "catalog.h"
+#include "dependency.h"
 
 /* Columns of cachekit.entity, in the order of the extension's script. */
 enum
@@ -44,30 +45,50 @@ enum
 	COLUMNS = COL_REDEFINED
 };
 
-/* Open cachekit.entity; NULL when the extension is not (yet) there. */
-static Relation
-open_catalog(LOCKMODE mode)
+/*
+ * Open a table of the extension; NULL when it is not (yet) there, or has fewer
+ * columns than are known here: half of it may be gone while DROP EXTENSION is
+ * under way.  A later version may have more, which this one leaves alone.
+ */
+Relation
+catalog_open(const char *name, int columns, LOCKMODE mode)
 {
 	Oid			schema = get_namespace_oid("cachekit", true);
 	Oid			table;
 	Relation	rel;
 
 	if (!OidIsValid(schema) ||
-		!OidIsValid(table = get_relname_relid("entity", schema)) ||
+		!OidIsValid(table = get_relname_relid(name, schema)) ||
 		!OidIsValid(get_extension_oid("cachekit", true)))
 		return NULL;
 	rel = try_relation_open(table, mode);
-	/*
-	 * Half of it may be gone while DROP EXTENSION is under way.  A later
-	 * version may have more columns, which this one leaves alone.
-	 */
-	if (rel != NULL && (RelationGetNumberOfAttributes(rel) < COLUMNS ||
+	if (rel != NULL && (RelationGetNumberOfAttributes(rel) < columns ||
 						!OidIsValid(compat_primary_key_index(rel))))
 	{
 		relation_close(rel, mode);
 		return NULL;
 	}
 	return rel;
+}
+
+/* The same to write to it; an error when it is not there. */
+Relation
+catalog_open_for_write(const char *name, int columns)
+{
+	Relation	rel = catalog_open(name, columns, RowExclusiveLock);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the extension \"cachekit\" is not installed in this database"),
+				 errhint("CREATE EXTENSION cachekit.")));
+	return rel;
+}
+
+static Relation
+open_catalog(LOCKMODE mode)
+{
+	return catalog_open("entity", COLUMNS, mode);
 }
 
 bool
@@ -331,7 +352,7 @@ catalog_has_servers(void)
 void
 catalog_write(const EntityRow *row)
 {
-	Relation	rel = open_catalog(RowExclusiveLock);
+	Relation	rel = catalog_open_for_write("entity", COLUMNS);
 	SysScanDesc scan;
 	HeapTuple	old;
 	HeapTuple	tuple;
@@ -339,11 +360,6 @@ catalog_write(const EntityRow *row)
 	bool	   *isnull;
 	bool	   *replace;
 
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the extension \"cachekit\" is not installed in this database"),
-				 errhint("CREATE EXTENSION cachekit.")));
 	v = palloc0(sizeof(Datum) * RelationGetNumberOfAttributes(rel));
 	isnull = palloc(sizeof(bool) * RelationGetNumberOfAttributes(rel));
 	replace = palloc0(sizeof(bool) * RelationGetNumberOfAttributes(rel));
@@ -388,7 +404,7 @@ catalog_write(const EntityRow *row)
 	CommandCounterIncrement();
 }
 
-/* Delete a relation's row; false when there is none. */
+/* Delete a relation's row, and its dependencies; false when there is none. */
 bool
 catalog_delete(Oid relid)
 {
@@ -407,5 +423,6 @@ catalog_delete(Oid relid)
 	relation_close(rel, RowExclusiveLock);
 	if (found)
 		CommandCounterIncrement();
+	(void) dependency_delete(relid, InvalidOid, false);
 	return found;
 }

@@ -13,6 +13,7 @@
 #define CACHEKIT_CATALOG_H
 
 #include "nodes/pg_list.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "key.h"
@@ -38,6 +39,10 @@ typedef struct EntityRow
 	bool		redefined;		/* by somebody else, through a view below: attach() mends it */
 } EntityRow;
 
+/* For dependency.c, too: open a table of the extension. */
+extern Relation catalog_open(const char *name, int columns, LOCKMODE mode);
+extern Relation catalog_open_for_write(const char *name, int columns);
+
 extern bool catalog_exists(void);
 /* The OIDs of cache servers by name, at most max; names that are no more are left out. */
 extern int	catalog_server_oids(List *names, Oid *oids, int max);
@@ -51,6 +56,7 @@ extern Oid	catalog_relation_of(const char *name);
 extern List *catalog_relations(void);
 extern bool catalog_has_servers(void);
 extern void catalog_write(const EntityRow *row);
+/* With its dependencies. */
 extern bool catalog_delete(Oid relid);
 
 #endif							/* CACHEKIT_CATALOG_H */

@@ -16,11 +16,9 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/namespace.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "catalog.h"
@@ -33,24 +31,10 @@ enum
 	COLUMNS = COL_DERIVED
 };
 
-/* Open the table; NULL when the extension is not (or only half) there. */
 static Relation
 open_table(LOCKMODE mode)
 {
-	Oid			schema = get_namespace_oid("cachekit", true);
-	Oid			table = OidIsValid(schema) ? get_relname_relid("dependency", schema) : InvalidOid;
-	Relation	rel;
-
-	if (!OidIsValid(table) || !catalog_exists())
-		return NULL;
-	rel = try_relation_open(table, mode);
-	if (rel != NULL && (RelationGetNumberOfAttributes(rel) < COLUMNS ||
-						!OidIsValid(compat_primary_key_index(rel))))
-	{
-		relation_close(rel, mode);
-		return NULL;
-	}
-	return rel;
+	return catalog_open("dependency", COLUMNS, mode);
 }
 
 static DependencyRow *
@@ -136,24 +120,11 @@ dependencies_have(List *dependencies, Oid base, List *key)
 	return false;
 }
 
-static Relation
-open_for_write(void)
-{
-	Relation	rel = open_table(RowExclusiveLock);
-
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the extension \"cachekit\" is not installed in this database"),
-				 errhint("CREATE EXTENSION cachekit.")));
-	return rel;
-}
-
 /* The caller holds a lock on the entity's relation that conflicts with itself. */
 void
 dependency_insert(DependencyRow *row)
 {
-	Relation	rel = open_for_write();
+	Relation	rel = catalog_open_for_write("dependency", COLUMNS);
 	int			natts = RelationGetNumberOfAttributes(rel);
 	Datum	   *v = palloc0(sizeof(Datum) * natts);
 	bool	   *isnull = palloc(sizeof(bool) * natts);
@@ -191,7 +162,7 @@ dependency_insert(DependencyRow *row)
 void
 dependency_set_key(const DependencyRow *row)
 {
-	Relation	rel = open_for_write();
+	Relation	rel = catalog_open_for_write("dependency", COLUMNS);
 	ScanKeyData key[3];
 	SysScanDesc scan;
 	HeapTuple	old;

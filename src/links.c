@@ -22,7 +22,6 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "storage/latch.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timeout.h"
@@ -90,8 +89,7 @@ resolve_entity(ChangedEntity *changed)
 		return false;
 	pin_begin(&pin, entity->owner);
 	SPI_connect();
-	(void) set_config_option("transaction_read_only", "on", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	pin_set("transaction_read_only", "on");
 	/* a COMMIT does not wait for tables that somebody has locked: he may wait for it */
 	for (int i = 0; i < entity->nsources && done; i++)
 	{

@@ -33,6 +33,7 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "parser/parse_func.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -65,6 +66,14 @@ members_of(Oid relid, LOCKMODE mode)
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return list_make1_oid(relid);
 	return find_all_inheritors(relid, mode, NULL);
+}
+
+/* Exclude the writers of a table and of its partitions; the table comes first. */
+List *
+members_lock(Oid relid)
+{
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	return members_of(relid, ShareRowExclusiveLock);
 }
 
 /*

@@ -22,6 +22,7 @@
 /* A relation's owner, or InvalidOid. */
 extern Oid	members_owner_of(Oid relid);
 extern List *members_of(Oid relid, LOCKMODE mode);
+extern List *members_lock(Oid relid);
 extern char *members_problem(const char *entity, List *members, bool *row_security);
 extern void members_install(Oid relid, const char *entity);
 extern void members_repair(Oid member, const char *entity, bool new_partition);

@@ -219,7 +219,6 @@ forget_entity(Oid relid)
 		if (relation_exists(base))
 			members_uninstall(base, row.name);
 	}
-	(void) dependency_delete(relid, InvalidOid, false);
 	(void) catalog_delete(relid);
 }
 

@@ -33,8 +33,8 @@ text_differs(const char *current, const char *pinned)
 	return current == NULL || strcmp(current, pinned) != 0;
 }
 
-static void
-set_pinned(const char *name, const char *value)
+void
+pin_set(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -50,41 +50,41 @@ pin_begin(Pin *pin, Oid role)
 						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 
 	if (text_differs(namespace_search_path, "pg_catalog, pg_temp"))
-		set_pinned("search_path", "pg_catalog, pg_temp");
+		pin_set("search_path", "pg_catalog, pg_temp");
 	if (text_differs(pg_get_timezone_name(session_timezone), "UTC"))
-		set_pinned("timezone", "UTC");
+		pin_set("timezone", "UTC");
 	if (DateStyle != USE_ISO_DATES || DateOrder != DATEORDER_YMD)
-		set_pinned("datestyle", "ISO, YMD");
+		pin_set("datestyle", "ISO, YMD");
 	if (IntervalStyle != INTSTYLE_POSTGRES)
-		set_pinned("intervalstyle", "postgres");
+		pin_set("intervalstyle", "postgres");
 	if (extra_float_digits != 1)
-		set_pinned("extra_float_digits", "1");
+		pin_set("extra_float_digits", "1");
 	if (bytea_output != BYTEA_OUTPUT_HEX)
-		set_pinned("bytea_output", "hex");
+		pin_set("bytea_output", "hex");
 	if (text_differs(locale_monetary, "C"))
-		set_pinned("lc_monetary", "C");
+		pin_set("lc_monetary", "C");
 	if (text_differs(locale_numeric, "C"))
-		set_pinned("lc_numeric", "C");
+		pin_set("lc_numeric", "C");
 	if (text_differs(locale_time, "C"))
-		set_pinned("lc_time", "C");
+		pin_set("lc_time", "C");
 	if (xmlbinary != XMLBINARY_BASE64)
-		set_pinned("xmlbinary", "base64");
+		pin_set("xmlbinary", "base64");
 	if (text_differs(TSCurrentConfig, "pg_catalog.simple"))
-		set_pinned("default_text_search_config", "pg_catalog.simple");
+		pin_set("default_text_search_config", "pg_catalog.simple");
 	if (quote_all_identifiers)
-		set_pinned("quote_all_identifiers", "off");
+		pin_set("quote_all_identifiers", "off");
 	if (!Array_nulls)
-		set_pinned("array_nulls", "on");
+		pin_set("array_nulls", "on");
 	if (GinFuzzySearchLimit != 0)
-		set_pinned("gin_fuzzy_search_limit", "0");
+		pin_set("gin_fuzzy_search_limit", "0");
 	if (xmloption != XMLOPTION_CONTENT)
-		set_pinned("xmloption", "content");
+		pin_set("xmloption", "content");
 	if (text_differs(GetConfigOption("timezone_abbreviations", false, false), "Default"))
-		set_pinned("timezone_abbreviations", "Default");
+		pin_set("timezone_abbreviations", "Default");
 	if (Transform_null_equals)
-		set_pinned("transform_null_equals", "off");
+		pin_set("transform_null_equals", "off");
 	if (!standard_conforming_strings)
-		set_pinned("standard_conforming_strings", "on");
+		pin_set("standard_conforming_strings", "on");
 }
 
 void

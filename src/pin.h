@@ -25,5 +25,7 @@ typedef struct Pin
 
 extern void pin_begin(Pin *pin, Oid role);
 extern void pin_end(Pin *pin);
+/* A further setting, until the pin (or whatever level of settings is open) ends. */
+extern void pin_set(const char *name, const char *value);
 
 #endif							/* CACHEKIT_PIN_H */

@@ -76,13 +76,6 @@ wrapped(const Entity *entity, const char *query)
 	return sql.data;
 }
 
-static void
-set_locally(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
-}
-
 /* ---------- analysis ---------- */
 
 /* What of $1 is used: some of its columns, or all. */
@@ -183,7 +176,7 @@ via_qualify(const Entity *entity, Oid base, const char *query)
 	analysed = parse_analyze_fixedparams(linitial_node(RawStmt, raw_parser(query, RAW_PARSE_DEFAULT)),
 										 query, &type, 1, NULL);
 	nest_level = NewGUCNestLevel();
-	set_locally("search_path", "pg_catalog, pg_temp");
+	pin_set("search_path", "pg_catalog, pg_temp");
 	text = pg_get_querydef(analysed, false);
 	AtEOXact_GUC(false, nest_level);
 	return text + strspn(text, " \n");
@@ -230,7 +223,7 @@ analyse_guarded(const Entity *entity, Oid base, Via *via)
 	PG_TRY();
 	{
 		pin_begin(&pin, entity->owner);
-		set_locally("lock_timeout", "1");	/* writers do not wait for DDL on other tables */
+		pin_set("lock_timeout", "1");	/* writers do not wait for DDL on other tables */
 		analyse(entity, base, via);
 		pin_end(&pin);
 	}

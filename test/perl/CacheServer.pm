@@ -15,7 +15,7 @@ use CacheKit;
 
 our @EXPORT = qw(
   server_stat wait_for_server wait_until_ready delivered
-  filled all_right
+  filled all_right marked copy_all
 );
 
 # A column of stat_servers.
@@ -73,6 +73,35 @@ sub filled
 	}
 	diag("\"$cache_key\" was never filled");
 	return 0;
+}
+
+# Wait until the marker in the cache has come as far as all that is in the WAL now.
+sub marked
+{
+	my ($node, $cache) = @_;
+	my $end = $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+	my ($high, $low) = map { hex } split(m{/}, $end);
+
+	foreach my $attempt (1 .. 50 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my @marker = split(/ /, ($cache->values_of('postgres:cachekit'))[0] // '');
+
+		return if @marker > 6 && hex($marker[6]) >= ($high << 32) + $low;
+		select(undef, undef, undef, 0.02);
+	}
+	die 'the marker did not come as far';
+}
+
+# All that the one cache has now, the other has, too: marker, owner, traces, documents.
+sub copy_all
+{
+	my ($from, $to) = @_;
+	my @keys = $from->keys_like('postgres:*');
+	my @values = $from->values_of(@keys);
+
+	$to->flush_all;
+	$to->set($keys[$_], $values[$_]) foreach 0 .. $#keys;
+	return;
 }
 
 # Every document in the cache is the table's, and so is every fetch. The entity has the key "id"

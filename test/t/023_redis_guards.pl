@@ -11,6 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use CacheKit;
+use CacheServer;
 use RedisServer;
 
 my $redis = RedisServer->new('guards')->start;
@@ -70,22 +71,6 @@ sub begin
 	wait_ready();
 	$node->safe_psql('postgres', q{SELECT cachekit.wait_for_delivery('60 s')});
 	return;
-}
-
-# The marker in the cache has come as far as all that is in the WAL now.
-sub marked
-{
-	my $end = $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
-	my ($high, $low) = map { hex } split(m{/}, $end);
-
-	foreach my $attempt (1 .. 50 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		my @marker = split(/ /, $redis->cli('GET', 'postgres:cachekit'));
-
-		return if @marker > 6 && hex($marker[6]) >= ($high << 32) + $low;
-		select(undef, undef, undef, 0.02);
-	}
-	die 'the marker did not come as far';
 }
 
 # Whatever holds for the row of stat_servers, wait for it.
@@ -152,7 +137,7 @@ my %scenario = (
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = v WHERE id > 2; SELECT cachekit.wait_for_delivery('60 s')});
 		fill(1);
-		marked();
+		marked($node, $redis);
 		disable($node, "marker-write$also");
 		@keys = map { "postgres:$_" } ('item:1', 'cachekit:0', 'cachekit:1');
 		$redis->cli('COPY', $_, "$_:before") foreach @keys;
@@ -161,7 +146,7 @@ my %scenario = (
 		$redis->cli('EVAL', q{for i=1,3 do redis.call('COPY',KEYS[i]..':before',KEYS[i],'REPLACE') end}, 3, @keys);
 		disable($node, $also eq '' ? '' : substr($also, 2));
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
-		marked();
+		marked($node, $redis);
 		my $value = value_of(1);
 		$redis->cli('DEL', map { "$_:before" } @keys);
 		return $value eq 'new';
@@ -260,7 +245,7 @@ my %scenario = (
 		send_query($writer, "UPDATE item SET v = 'new' WHERE id = 1");
 		wait_at_step($node, 'recorded');
 		$node->safe_psql('postgres', "UPDATE item SET v = 'new' WHERE id = 2");
-		marked();
+		marked($node, $redis);
 		$faults = stat_of('reconnects');
 		$redis->cli('CLIENT', 'KILL', 'TYPE', 'normal');
 		wait_stat("reconnects > $faults AND state = 'ready'");
@@ -268,7 +253,7 @@ my %scenario = (
 		result($writer);
 		$writer->quit;
 		$node->safe_psql('postgres', q{SELECT cachekit.wait_for_delivery('60 s')});
-		marked();
+		marked($node, $redis);
 		return value_of(1) eq 'new';
 	},
 
@@ -288,7 +273,7 @@ my %scenario = (
 		wait_stat("flushes > $flushes") if $also ne '';
 		$redis->cli('CLIENT', 'UNPAUSE');
 		$node->safe_psql('postgres', q{SELECT cachekit.wait_for_delivery('60 s')});
-		marked();
+		marked($node, $redis);
 		return value_of(1) eq 'new';
 	},
 

@@ -111,33 +111,6 @@ sub begin
 	return;
 }
 
-# The marker in the cache has come as far as all that is in the WAL now.
-sub marked
-{
-	my $end = $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
-	my ($high, $low) = map { hex } split(m{/}, $end);
-
-	foreach my $attempt (1 .. 50 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		my @marker = split(/ /, $cache->get('postgres:cachekit') // '');
-
-		return if @marker > 6 && hex($marker[6]) >= ($high << 32) + $low;
-		select(undef, undef, undef, 0.02);
-	}
-	die 'the marker did not come as far';
-}
-
-# All that the one has now, the other has, too: marker, owner, traces, documents.
-sub copy_to_spare
-{
-	my @keys = $cache->keys_like('postgres:*');
-	my @values = $cache->values_of(@keys);
-
-	$spare->flush_all;
-	$spare->set($keys[$_], $values[$_]) foreach 0 .. $#keys;
-	return;
-}
-
 # The other one takes its place, below the living connections.
 sub switch
 {
@@ -230,7 +203,7 @@ my %scenario = (
 		wait_stat("flushes > $flushes") if $also ne '';
 		release();
 		all_delivered();
-		marked();
+		marked($node, $cache);
 		return value_of(1) eq 'new';
 	},
 
@@ -253,12 +226,12 @@ my %scenario = (
 		my $value;
 
 		fill(1);
-		marked();
-		copy_to_spare();
+		marked($node, $cache);
+		copy_all($cache, $spare);
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
 		fill(2);
-		marked();
+		marked($node, $cache);
 		# it is the read that has to find out, and not the next marker
 		disable($node, "marker-write$also");
 		switch();
@@ -267,7 +240,7 @@ my %scenario = (
 		disable($node, '');
 		# a marker is due, which finds out what reads do not
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
-		marked();
+		marked($node, $cache);
 		all_delivered();
 		all_right($node, $cache, 'item', 'the other memcached');
 		return $value eq 'new';
@@ -280,16 +253,16 @@ my %scenario = (
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = v WHERE id > 2; SELECT cachekit.wait_for_delivery('60 s')});
 		fill(1);
-		marked();
+		marked($node, $cache);
 		disable($node, "marker-write$also");
-		copy_to_spare();
+		copy_all($cache, $spare);
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
 		switch();
 		like($cache->get('postgres:item:1'), qr/old/, 'the old document is there');
 		disable($node, $also eq '' ? '' : substr($also, 2));
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
-		marked();
+		marked($node, $cache);
 		return value_of(1) eq 'new';
 	},
 
@@ -329,13 +302,13 @@ my %scenario = (
 		send_query($writer, "UPDATE item SET v = 'new' WHERE id = 1");
 		wait_at_step($node, 'recorded');
 		$node->safe_psql('postgres', "UPDATE item SET v = 'new' WHERE id = 2");
-		marked();
+		marked($node, $cache);
 		options();
 		$holder->quit;
 		result($writer);
 		$writer->quit;
 		all_delivered();
-		marked();
+		marked($node, $cache);
 		return value_of(1) eq 'new';
 	},
 

@@ -90,22 +90,6 @@ sub begin
 	return;
 }
 
-# The marker in the cache has come as far as all that is in the WAL now.
-sub marked
-{
-	my $end = $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
-	my ($high, $low) = map { hex } split(m{/}, $end);
-
-	foreach my $attempt (1 .. 50 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		my @marker = split(/ /, $cache->get('postgres:cachekit') // '');
-
-		return if @marker > 6 && hex($marker[6]) >= ($high << 32) + $low;
-		select(undef, undef, undef, 0.02);
-	}
-	die 'the marker did not come as far';
-}
-
 # A change of the first row, whose refresh has been loaded, and stands there.
 sub hold_a_refresh
 {
@@ -117,17 +101,6 @@ sub hold_a_refresh
 	return $holder;
 }
 
-# All that the one has now, the other has, too.
-sub copy_to_spare
-{
-	my @keys = $cache->keys_like('postgres:*');
-	my @values = $cache->values_of(@keys);
-
-	$spare->flush_all;
-	$spare->set($keys[$_], $values[$_]) foreach 0 .. $#keys;
-	return;
-}
-
 # --- the scenarios; each returns true when the guard has done its work ---
 
 my %scenario = (
@@ -137,7 +110,7 @@ my %scenario = (
 		my $holder = hold_a_refresh('new');
 		my $value;
 
-		marked();
+		marked($node, $cache);
 		like($cache->get('postgres:item:1'), qr/old/, 'the old document is there');
 		$value = value_of(1);
 		$holder->quit;
@@ -153,7 +126,7 @@ my %scenario = (
 		wait_stat("position >= '$end'");
 		$holder->quit;
 		all_delivered();
-		marked();
+		marked($node, $cache);
 		return value_of(1) eq 'new';
 	},
 
@@ -171,7 +144,7 @@ my %scenario = (
 		$holder->quit;
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
 		all_delivered();
-		marked();
+		marked($node, $cache);
 		return value_of(1) eq 'new';
 	},
 
@@ -186,7 +159,7 @@ my %scenario = (
 		$cache->cli('CONFIG', 'SET', 'maxmemory', 0);
 		all_delivered();
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
-		marked();
+		marked($node, $cache);
 		return value_of(1) eq 'new';
 	},
 
@@ -194,11 +167,11 @@ my %scenario = (
 	'refresh-hold' => sub {
 		my $holder = hold_a_refresh('new');
 
-		marked();
+		marked($node, $cache);
 		reconnect();
 		$holder->quit;
 		all_delivered();
-		marked();
+		marked($node, $cache);
 		return value_of(1) eq 'new';
 	},
 
@@ -209,10 +182,10 @@ my %scenario = (
 		my $refreshes = stat_of('refreshes');
 		my $value;
 
-		marked();
+		marked($node, $cache);
 		# it is the read that has to find out, and not the next marker
 		disable($node, "marker-write$also");
-		copy_to_spare();
+		copy_all($cache, $spare);
 		$holder->quit;
 		wait_stat("refreshes > $refreshes");
 		all_delivered();
@@ -230,9 +203,9 @@ my %scenario = (
 		my ($also) = @_;
 		my $value;
 
-		marked();
+		marked($node, $cache);
 		disable($node, "marker-write$also");
-		copy_to_spare();
+		copy_all($cache, $spare);
 		$node->safe_psql('postgres', 'TRUNCATE item');
 		all_delivered();
 		is($cache->get('postgres:item:1') // '', '', 'the old document is gone');
@@ -242,7 +215,7 @@ my %scenario = (
 		# the next marker would certify it
 		disable($node, $also eq '' ? '' : substr($also, 2));
 		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'other', 'x')});
-		marked();
+		marked($node, $cache);
 		$value = value_of(1);
 		disable($node, '');
 		return $value eq '';
