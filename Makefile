@@ -7,12 +7,15 @@
 #   make install            PG_CONFIG=/path/to/pg_config chooses the PostgreSQL to install into
 #   make installcheck       pg_regress, isolation and TAP tests of what is installed (not as root)
 #   make check              every suite, with everything installed that it needs: see test/check
+#   make torture            the history checker while faults are injected, for ten minutes, or as
+#                           TORTURE='--seconds 3600 --seed 7' says: see test/torture/README.md
+#   make model              the large instances of the protocol's models: see test/model
 #   make demo, make bench   a short tour; the measurements
 #
-# The goals of the last two lines need no PostgreSQL at all to begin with, so they must not
+# The goals of the last four entries need no PostgreSQL at all to begin with, so they must not
 # depend on PGXS being there (and PGXS's own "check" would print "not supported" and succeed).
 
-OWN_GOALS = check demo bench help
+OWN_GOALS = check torture model demo bench help
 
 ifneq (,$(filter $(OWN_GOALS),$(MAKECMDGOALS)))
 
@@ -23,10 +26,14 @@ endif
 .PHONY: $(OWN_GOALS)
 check:
 	sh test/check
+torture:
+	sh test/torture/run $(TORTURE)
 demo:
 	sh test/demo
 bench:
 	sh test/bench/run
+model:
+	sh test/model/run --large
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -38,9 +45,10 @@ DATA = cachekit--1.0.sql
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 PG_CPPFLAGS = -I$(srcdir)/src
-# The last two silence PostgreSQL's own headers.
+# What is not wanted here is what PostgreSQL's own headers trip; the last one does so without -O2.
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
-	-Wno-missing-field-initializers -Wno-cast-function-type -fvisibility=hidden
+	-Wno-missing-field-initializers -Wno-cast-function-type -Wno-error=clobbered \
+	-fvisibility=hidden
 
 # TLS comes with hiredis 1.0, in a library of its own. For a hiredis elsewhere than where the
 # compiler looks: make HIREDIS_CFLAGS=-I... HIREDIS_LIBS='-L... -lhiredis'

@@ -291,6 +291,13 @@ AS 'MODULE_PATHNAME', 'ck_inspect_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cachekit.inspect(pg_catalog.regclass, pg_catalog.text)
 IS 'inspect() with the key given as text';
 
+CREATE FUNCTION cachekit.audit(entity pg_catalog.regclass, sample pg_catalog.int4 DEFAULT 1000, OUT key pg_catalog.text,
+	OUT tier pg_catalog.text, OUT problem pg_catalog.text, OUT cached pg_catalog.jsonb, OUT current pg_catalog.jsonb)
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'ck_audit' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cachekit.audit(pg_catalog.regclass, pg_catalog.int4)
+IS 'compares what each tier holds for a random sample of the keys (NULL: all) with the table, under the fence: a row for each difference; a NOTICE says how many documents were compared';
+
 CREATE FUNCTION cachekit.invalidate(entity pg_catalog.regclass, key "any") RETURNS pg_catalog.void
 AS 'MODULE_PATHNAME', 'ck_invalidate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cachekit.invalidate(pg_catalog.regclass, "any")

@@ -150,6 +150,27 @@ SELECT * FROM differences();
 UPDATE products SET price = 12 WHERE id = 1;
 SELECT cached() IS NULL AS all_of_them;
 SELECT * FROM differences();
+-- nor at the end of a transaction block
+BEGIN;
+UPDATE products SET price = 12.50 WHERE id = 1;
+COMMIT;
+SELECT cached() IS NULL AS all_of_them;
+-- nor for a deferred trigger there, in a session that knows nothing of the entity
+CREATE TABLE ticks (n int);
+CREATE FUNCTION tick() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN UPDATE products SET price = 12.75 WHERE id = 1; RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER tick AFTER INSERT ON ticks DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION tick();
+SELECT * FROM differences();
+SELECT cached();
+\c -
+SET search_path = s, public;
+BEGIN;
+INSERT INTO ticks VALUES (1);
+COMMIT;
+SELECT cached() IS NULL AS all_of_them;
+SELECT * FROM differences();
+DROP TABLE ticks;
 SELECT links_unresolved FROM cachekit.stat_entities;
 SELECT cachekit.drop_dependency('order_card', 'products');
 SELECT cachekit.fetch('order_card', 1);

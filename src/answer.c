@@ -65,6 +65,7 @@ on_marker(void *arg, LinkStatus status, const LinkValue *values, int n, const ch
 		sender->marker_acked = call->position;
 		sender->marker_refused = 0;
 		strcpy(sender->marker_text, sender->marker_next);
+		CK_STOP("marker-acknowledged");
 		pg_atomic_write_u64(&sender->server->marked, call->position);
 	}
 	else if (status == LINK_OK)
@@ -120,6 +121,7 @@ answer_write_marker(Sender *sender)
 	mark = feed_mark(sender->feed);
 	if (mark->start == InvalidXLogRecPtr || mark->end > position)
 		return;					/* nothing that could be named has been read yet */
+	CK_STOP("marker-due");
 	marker.identity = sender->identity;
 	(void) GetFlushRecPtr(&marker.timeline);
 	marker.position = position;
@@ -201,6 +203,8 @@ number_in(const LinkValue *value)
 		return 0;
 	memcpy(text, value->bytes, value->len);
 	text[value->len] = '\0';
+	if (strspn(text, "0123456789") != value->len)
+		return 0;
 	return strtoull(text, NULL, 10);
 }
 
@@ -232,7 +236,10 @@ on_read(void *arg, LinkStatus status, const LinkValue *values, int n, const char
 
 	sender->reads_in_flight--;
 	if (call->n > 0)
+	{
+		CK_STOP("read-answered");
 		stats_latency_bucket(sender->server->latency, call->start, call->n);
+	}
 	if (good && (!is_our_cache(sender, call, &values[marker], &values[marker + 1], &position) ||
 				 has_lost_trace(sender, call, &values[call->n])))
 	{
@@ -332,6 +339,8 @@ is_for_us(Sender *sender, const ReadTicket *ticket)
 {
 	char		key[256];
 
+	if (!CK_GUARD("for-us"))
+		return true;
 	if (ticket->dboid != sender->server->dboid || ticket->serverid != sender->server->serverid)
 		return false;
 	if (sender->config.nhosts == 1)

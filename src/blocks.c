@@ -124,6 +124,12 @@ blocks_are_scarce(void)
 	return blocks->unused < block_count() / 2;
 }
 
+int
+blocks_in_use(void)
+{
+	return (int) (block_count() - blocks->unused);
+}
+
 Size
 blocks_length(uint32 chain)
 {

@@ -34,4 +34,7 @@ extern void blocks_get(uint32 chain, Size offset, void *to, Size len);
 
 extern void blocks_free(uint32 chain);
 
+/* How many are taken: for tests. */
+extern int	blocks_in_use(void);
+
 #endif							/* CACHEKIT_BLOCKS_H */

@@ -126,7 +126,7 @@ change_set_add_target(ChangedEntity *changed, const char *name, RecordKind kind,
 	target->nservers = nservers;
 	target->servers = MemoryContextAlloc(change_set_context(), sizeof(Oid) * nservers);
 	memcpy(target->servers, servers, sizeof(Oid) * nservers);
-	target->next = changed->targets;
+	target->next = CK_GUARD("old-name") ? changed->targets : NULL;
 	changed->targets = target;
 }
 

@@ -172,6 +172,8 @@ raise_all(void)
 static void
 lower_all(bool committed)
 {
+	if (!committed && !CK_GUARD("abort-lower"))
+		nraised = 0;
 	while (nraised > 0)
 		fence_lower(raised[--nraised], committed, change_set.end);
 }
@@ -456,7 +458,8 @@ transaction_callback(XactEvent event, void *arg)
 			if (!change_set_is_empty())
 			{
 				/* XactLastRecEnd is cleared by now; without a record no sender comes this far */
-				change_set.end = change_set.recorded ? XactLastCommitEnd : InvalidXLogRecPtr;
+				change_set.end = change_set.recorded || !CK_GUARD("record-end") ?
+					XactLastCommitEnd : InvalidXLogRecPtr;
 				sync_wait_committed(change_set.end);
 				if (shmem_ready())
 				{
@@ -488,7 +491,7 @@ transaction_callback(XactEvent event, void *arg)
 			entity_end_transaction(false);
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (something_changed())
+			if (something_changed() && CK_GUARD("prepare"))
 				refuse_prepare();
 			change_set.prepared = true;
 			break;

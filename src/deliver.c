@@ -95,6 +95,8 @@ command_ended(void *arg)
 	/* after a fault, what was not sent must not count as done */
 	if (--parcel->commands > 0 || parcel->sender->faulted)
 		return;
+	if (parcel->transactions != NIL)
+		CK_STOP("acknowledged");
 	foreach(cell, parcel->transactions)
 		deliver_part_ended(parcel->sender, lfirst(cell));
 	list_free(parcel->transactions);
@@ -107,7 +109,7 @@ on_deleted(void *arg, LinkStatus status, const LinkValue *values, int n, const c
 	DeleteCall *call = arg;
 	Sender	   *sender = call->sender;
 
-	if (status == LINK_OK)
+	if (status == LINK_OK || (status == LINK_REFUSED && !CK_GUARD("acknowledgement")))
 		server_count(sender->server, SERVER_ACKNOWLEDGED, call->keys);
 	else
 		sender_fault(sender, "a deletion failed: %s", text);
@@ -332,6 +334,8 @@ deliver_changes(Sender *sender)
 	if (feed_has_waiting(sender->feed))
 		take_snapshot();
 	sent = send_visible(sender);
+	if (sent > 0)
+		CK_STOP("collected");
 	flush_run(sender);
 	if (sent > 0 && !sender->behind)
 	{

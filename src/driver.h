@@ -45,6 +45,15 @@ typedef struct LinkTrace
 	uint64		least;
 } LinkTrace;
 
+/* What must be in the cache beside a document for it to be stored. */
+typedef struct LinkTerms
+{
+	const char *owner_key;
+	const char *owner;			/* its value; NULL: whatever it is, for tests */
+	const char *marker_key;
+	uint64		position;		/* which the marker must have reached; 0: none */
+} LinkTerms;
+
 typedef struct Driver
 {
 	/* Begin to connect; NULL with a message when that fails at once. */
@@ -67,17 +76,17 @@ typedef struct Driver
 	void		(*put) (Link *link, const char *key, const char *value, LinkCallback done,
 						void *arg);
 	/*
-	 * Set a value for a time (0: for ever) if the owner key has this value; the
-	 * one value that is returned is "1", or "0" when it has another.  One that
-	 * is there already may be left as it is, unless it is to be replaced.
+	 * Set a value for a time (0: for ever) on these terms; the one value that is
+	 * returned is "1", or "0" when they are not met.  One that is there already
+	 * may be left as it is, unless it is to be replaced.
 	 */
-	void		(*put_if_owner) (Link *link, const char *key, const char *owner_key,
-								 const char *owner, const char *value, Size len, int64 ttl_ms,
-								 bool replace, LinkCallback done, void *arg);
+	void		(*put_if_owner) (Link *link, const char *key, const LinkTerms *terms,
+								 const char *value, Size len, int64 ttl_ms, bool replace,
+								 LinkCallback done, void *arg);
 	/*
-	 * The same for the marker, and only if it still is the previous one ("":
-	 * absent) and each trace has at least its value: data that have gone back
-	 * must not be certified as new.
+	 * Set the marker if the owner key has this value, the marker still is the
+	 * previous one ("": absent) and each trace has at least its value: data that
+	 * have gone back must not be certified as new.
 	 */
 	void		(*put_marker) (Link *link, const char *key, const char *owner_key,
 							   const char *owner, const char *previous, const char *value,

@@ -59,6 +59,8 @@ take_now(Sender *sender)
 	StartTransactionCommand();
 	sender->floor = compat_log_message(RECORD_PREFIX, random, sizeof(random), false);
 	sender->floor_start = ProcLastRecPtr;
+	if (!CK_GUARD("message-end"))
+		sender->floor = GetXLogInsertRecPtr();
 	XLogFlush(sender->floor);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
@@ -160,6 +162,7 @@ flush_namespace(Sender *sender, const char *except)
 	retention_forget(sender->floor_start);
 	enter(sender, PHASE_FLUSH);
 	set_state(sender, SERVER_FLUSHING);
+	CK_STOP("emptying");
 	sender_named(sender, "", prefix, sizeof(prefix));
 	sender->driver->flush(sender->link[0], prefix, except, on_namespace_flushed, sender);
 }
@@ -171,12 +174,14 @@ judge_marker(Sender *sender)
 	Marker		marker;
 	const char *verdict;
 
+	CK_STOP("marker-read");
 	take_now(sender);
 	verdict = verdict_on(sender, &marker);
 	if (verdict == NULL)
 	{
 		FeedMark	mark = {marker.record, marker.record_end, marker.crc};
 
+		CK_STOP("resuming");
 		server_count(sender->server, SERVER_RESUMES, 1);
 		memcpy(sender->marker_text, sender->found, sender->found_len);
 		sender->marker_text[sender->found_len] = '\0';
@@ -234,7 +239,10 @@ on_owner_written(void *arg, LinkStatus status, const LinkValue *values, int n, c
 	else if (status != LINK_OK)
 		sender_fault(sender, "the owner could not be written: %s", text);
 	else
+	{
 		sender->emptied = false;	/* there is room again */
+		CK_STOP("owner-written");
+	}
 	if (status == LINK_OK && sender->links == 1)
 		ask_for_marker(sender);
 	for (int i = 1; i < sender->links && status == LINK_OK && !sender->faulted; i++)
@@ -283,6 +291,7 @@ epoch_begin(Sender *sender)
 	sender->ready_since = 0;
 	version = server_config(sender->place, &sender->config);
 	server_label(sender->place, sender->label, sizeof(sender->label));
+	CK_SERVE(server->dboid, sender->label);
 	if (version != sender->config_version)
 		sender->emptied = false;	/* that was another namespace, perhaps */
 	sender->config_version = version;
@@ -368,6 +377,7 @@ greet(Sender *sender)
 static void
 become_ready(Sender *sender)
 {
+	CK_STOP("caught-up");
 	if (sender->told && sender->robberies <= FLAPPING)
 		ereport(LOG,
 				(errmsg("cachekit server \"%s\" is back", sender->label)));
@@ -438,6 +448,7 @@ epoch_run(Sender *sender)
 			judge_marker(sender);
 			break;
 		case PHASE_FLUSHED:
+			CK_STOP("emptied");
 			server_count(sender->server, SERVER_FLUSHES, 1);
 			if (sender->emptied)
 			{

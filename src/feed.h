@@ -106,6 +106,13 @@ extern XLogRecPtr feed_restart(const Feed *feed);
 extern XLogRecPtr feed_settled(const Feed *feed);
 extern XLogRecPtr feed_read_to(const Feed *feed);
 
+/*
+ * Let a reader begin where a record ends.  If that is the end of a page, the
+ * next record is behind the header of the next page.
+ */
+struct XLogReaderState;
+extern void feed_begin_at(struct XLogReaderState *reader, XLogRecPtr at);
+
 /* The last record up to the position that no other life of the cluster can have (marker.h). */
 extern const FeedMark *feed_mark(const Feed *feed);
 

@@ -7,7 +7,9 @@
  * change that the fence knows nothing of yet comes after it on the same link;
  * and it is sent only under a marker that covers the last change of its key:
  * then a cluster that has lost that change finds a marker that it cannot
- * have written.  One that has to wait for the marker waits here.
+ * have written.  One that has to wait for the marker waits here.  When it is
+ * stored, the marker beside it must still have come so far: the data may have
+ * gone back meanwhile.
  *
  * A changed document that the refresher has loaded (refresh.h) is a fill, too,
  * with two differences: it replaces what is there, and it may be sent when its
@@ -71,8 +73,14 @@ on_filled(void *arg, LinkStatus status, const LinkValue *values, int n, const ch
 
 	sender->fills_in_flight--;
 	sender->fill_bytes_in_flight -= call->bytes;
+	if (status == LINK_OK)
+		CK_STOP("filled");
 	if (status == LINK_OK && values[0].bytes[0] == '0')
+	{
+		if (call->job == NULL)
+			server_count(sender->server, SERVER_FILLS_DROPPED, 1);
 		sender_fault_changed(sender);
+	}
 	else if (call->job && !sender->faulted && status != LINK_LOST)
 	{
 		/* what could not be replaced is the old one */
@@ -102,8 +110,9 @@ shown_by(const FillHead *head, const FenceScope *scope, bool holds)
 	return holds ? fence_last_shown(scope) : head->shown;
 }
 
+/* *needed is where the marker must be for it to be sent. */
 static FillFate
-fate_of(Sender *sender, const FillHead *head, bool *holds)
+fate_of(Sender *sender, const FillHead *head, bool *holds, XLogRecPtr *needed)
 {
 	FenceScope	scope;
 	bool		refresh = head->kind == FILL_REFRESH;
@@ -120,16 +129,17 @@ fate_of(Sender *sender, const FillHead *head, bool *holds)
 		CK_GUARD("fill-token"))
 		return FILL_DROP;
 	/* before an epoch is ready, changes from before the start count as well */
-	if (Max(shown_by(head, &scope, *holds || !refresh), sender->ready_at) > sender->marker_acked &&
-		CK_GUARD("fill-marker"))
+	*needed = Max(shown_by(head, &scope, *holds || !refresh), sender->ready_at);
+	if (*needed > sender->marker_acked && CK_GUARD("fill-marker"))
 		return sender->marker_refused != 0 ? FILL_DROP : FILL_WAIT;
 	return FILL_SEND;
 }
 
 /* False: it is not for this host. */
 static bool
-send_one(Sender *sender, uint32 chain, const FillHead *head, RefreshJob *job)
+send_one(Sender *sender, uint32 chain, const FillHead *head, RefreshJob *job, XLogRecPtr needed)
 {
+	LinkTerms	terms = {sender->owner_key, sender->nonce, sender->marker_key, needed};
 	FillCall   *call;
 	Link	   *link = sender->link[sender_link_of(sender, head->named_key, head->len)];
 	Size		len = blocks_length(chain) - sizeof(FillHead);
@@ -149,19 +159,19 @@ send_one(Sender *sender, uint32 chain, const FillHead *head, RefreshJob *job)
 	sender->fill_bytes_in_flight += len;
 	if (job == NULL)
 		server_count(sender->server, SERVER_FILLS_SENT, 1);
-	if (CK_GUARD("owner-nonce"))
-		sender->driver->put_if_owner(link, key, sender->owner_key, sender->nonce, json, len,
-									 head->ttl_ms, job != NULL, on_filled, call);
-	else
-		sender->driver->put_if_owner(link, key, key, NULL, json, len, head->ttl_ms, job != NULL,
-									 on_filled, call);
+	if (!CK_GUARD("owner-nonce"))
+		terms.owner = NULL;
+	if (!CK_GUARD("fill-position"))
+		terms.position = 0;
+	sender->driver->put_if_owner(link, key, &terms, json, len, head->ttl_ms, job != NULL,
+								 on_filled, call);
 	pfree(json);
 	return true;
 }
 
 static void
 handle_refresh(Sender *sender, uint32 chain, const FillHead *head, RefreshJob *job,
-			   FillFate fate, bool holds)
+			   FillFate fate, bool holds, XLogRecPtr needed)
 {
 	if (fate == FILL_DROP && sender->marker_refused != 0)
 		refresh_failed(sender, job);	/* the cache is full: asking again does not help */
@@ -171,7 +181,7 @@ handle_refresh(Sender *sender, uint32 chain, const FillHead *head, RefreshJob *j
 	{
 		/* first: it may be answered at once, when the link is lost */
 		refresh_sent(sender, job, holds);
-		if (!send_one(sender, chain, head, job))
+		if (!send_one(sender, chain, head, job, needed))
 			refresh_failed(sender, job);
 	}
 }
@@ -184,6 +194,7 @@ handle_fill(Sender *sender, uint32 chain)
 	FillFate	fate;
 	RefreshJob *job = NULL;
 	bool		holds = false;
+	XLogRecPtr	needed = InvalidXLogRecPtr;
 
 	blocks_get(chain, 0, &head, sizeof(head));
 	if (head.kind != FILL_SESSION && (job = refresh_answered(sender, &head)) == NULL)
@@ -191,12 +202,12 @@ handle_fill(Sender *sender, uint32 chain)
 		blocks_free(chain);
 		return true;
 	}
-	fate = fate_of(sender, &head, &holds);
+	fate = fate_of(sender, &head, &holds, &needed);
 	if (fate == FILL_WAIT)
 		return false;
 	if (job)
-		handle_refresh(sender, chain, &head, job, fate, holds);
-	else if (fate == FILL_DROP || !send_one(sender, chain, &head, NULL))
+		handle_refresh(sender, chain, &head, job, fate, holds, needed);
+	else if (fate == FILL_DROP || !send_one(sender, chain, &head, NULL, needed))
 		server_count(sender->server, SERVER_FILLS_DROPPED, 1);
 	blocks_free(chain);
 	return true;

@@ -110,6 +110,8 @@ flush_add(Sender *sender, FeedTransaction *transaction, const char *entity)
 		return;					/* named twice, or many made one */
 	if (!CK_GUARD("flush-beside"))
 		transaction->parts++;
+	if (!CK_GUARD("flush-hold"))
+		return;
 	transaction->held = true;
 	transaction->beside++;
 	merge_transactions(sender, job, list_make1(transaction));
@@ -171,7 +173,7 @@ typedef struct FlushCall
 static void
 void_traces(Sender *sender)
 {
-	for (int i = 0; i < MAX_LINKS; i++)
+	for (int i = 0; i < MAX_LINKS && CK_GUARD("void-traces"); i++)
 	{
 		sender->trace_acked[i] = 0;
 		sender->trace_void[i] = sender->trace_sent[i];
@@ -196,6 +198,7 @@ on_flushed(void *arg, LinkStatus status, const LinkValue *values, int n, const c
 	call->sender->flushes_running--;
 	if (status == LINK_OK)
 	{
+		CK_STOP("flushed");
 		if (call->job->entity[0] == '\0' || !CK_GUARD("flush-trace"))
 		{
 			call->job->finished = true;
@@ -243,6 +246,7 @@ forget_flush(Sender *sender, FlushJob *job)
 {
 	ListCell   *cell;
 
+	CK_STOP("flush-ended");
 	foreach(cell, job->transactions)
 	{
 		FeedTransaction *transaction = lfirst(cell);

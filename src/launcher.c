@@ -37,6 +37,7 @@
 #include "utils/syscache.h"
 
 #include "catalog.h"
+#include "debug.h"
 #include "hosts.h"
 #include "launcher.h"
 #include "options.h"
@@ -215,6 +216,7 @@ scan_database(void)
 		systable_endscan(scan);
 		table_close(rel, AccessShareLock);
 	}
+	CK_STOP("scanned");
 	if (servers_publish(MyDatabaseId, list.definition, list.n) > 0)
 		ereport(LOG,
 				(errmsg("cachekit: database \"%s\" has cache servers for which there is no room",
@@ -413,6 +415,8 @@ start_sender(int place)
 	BackgroundWorker worker;
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
+	CK_SERVE(server_at(place)->dboid, NameStr(server_at(place)->name));
+	CK_STOP("starting");
 	describe_worker(&worker, "cachekit sender", "ck_sender_main", Int32GetDatum(place));
 	worker.bgw_notify_pid = MyProcPid;
 	w->started = GetCurrentTimestamp();

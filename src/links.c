@@ -23,7 +23,6 @@
 #include "executor/spi.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timeout.h"
 
 #include "change_set.h"
@@ -31,6 +30,7 @@
 #include "guc.h"
 #include "links.h"
 #include "pin.h"
+#include "subtransaction.h"
 #include "via.h"
 
 static volatile sig_atomic_t deadline_passed = false;
@@ -129,16 +129,6 @@ was_deadline(const ErrorData *error)
 		!get_timeout_indicator(STATEMENT_TIMEOUT, false);
 }
 
-/* Return to the transaction that was there before, whatever was begun in it. */
-static void
-unwind_to(int nest_level, MemoryContext context, ResourceOwner owner)
-{
-	while (GetCurrentTransactionNestLevel() > nest_level)
-		RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-}
-
 static void
 stop_deadline(void)
 {
@@ -151,33 +141,29 @@ stop_deadline(void)
 static char *
 resolve_guarded(ChangedEntity *changed)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	int			nest_level = GetCurrentTransactionNestLevel();
+	Subtransaction sub;
 	char	   *volatile why = NULL;
 
-	BeginInternalSubTransaction(NULL);
+	subtransaction_begin(&sub);
 	PG_TRY();
 	{
 		if (!resolve_entity(changed))
 			why = "a \"via\" query cannot be run now";
-		ReleaseCurrentSubTransaction();
+		subtransaction_commit(&sub);
 	}
 	PG_CATCH();
 	{
 		ErrorData  *error;
 
-		MemoryContextSwitchTo(context);
+		MemoryContextSwitchTo(sub.context);
 		error = CopyErrorData();
 		FlushErrorState();
-		unwind_to(nest_level, context, owner);
+		subtransaction_rollback(&sub);
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !was_deadline(error))
 			ReThrowError(error);
 		why = was_deadline(error) ? "cachekit.dependency_timeout" : error->message;
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	return why;
 }
 

@@ -17,6 +17,7 @@
 #include "postmaster/postmaster.h"
 #include "utils/timestamp.h"
 
+#include "feed.h"
 #include "guc.h"
 #include "marker.h"
 #include "retention.h"
@@ -51,21 +52,25 @@ marker_format(const Marker *m, char *text)
 			 m->identity.incarnation);
 }
 
+/* Only what marker_format() writes is a marker: sscanf() alone would take more for one. */
 bool
 marker_parse(const char *text, Size len, Marker *m)
 {
 	char		copy[MARKER_SIZE];
-	int			end = 0;
+	char		again[MARKER_SIZE];
 
 	if (len >= MARKER_SIZE)
 		return false;
 	memcpy(copy, text, len);
 	copy[len] = '\0';
-	return sscanf(copy, "1 %" SCNx64 " %x %x %x %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64
-				  " %" SCNx64 " %x %" SCNx64 "%n",
-				  &m->identity.system, &m->timeline, &m->identity.database, &m->identity.server,
-				  &m->identity.endpoint, &m->position, &m->restart, &m->record, &m->record_end,
-				  &m->crc, &m->identity.incarnation, &end) == 11 && end == (int) len;
+	if (sscanf(copy, "1 %" SCNx64 " %x %x %x %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64
+			   " %" SCNx64 " %x %" SCNx64,
+			   &m->identity.system, &m->timeline, &m->identity.database, &m->identity.server,
+			   &m->identity.endpoint, &m->position, &m->restart, &m->record, &m->record_end,
+			   &m->crc, &m->identity.incarnation) != 11)
+		return false;
+	marker_format(m, again);
+	return strlen(again) == len && memcmp(again, text, len) == 0;
 }
 
 bool
@@ -106,7 +111,7 @@ read_record_at(XLogRecPtr at, XLogRecPtr *end, uint32 *crc)
 	{
 		XLogRecord *record;
 
-		XLogBeginRead(reader, at);
+		feed_begin_at(reader, at);
 		record = XLogReadRecord(reader, &error);
 		if (record != NULL)
 		{

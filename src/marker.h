@@ -12,8 +12,8 @@
  *
  * in hexadecimal.  A cluster that was restored from a disk snapshot reaches the
  * same locations with other contents.  So the marker names a WAL record before
- * the position that cannot be the same in two lives: the commit of a change
- * of ours, which contains its time, or a message of ours, which is random.
+ * the position that cannot be the same in two lives: a commit, which contains
+ * its time, or a message of ours, which is random.
  * Nothing that comes after that record is taken for granted: sending resumes
  * there at the latest.
  *

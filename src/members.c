@@ -45,6 +45,7 @@
 #include "debug.h"
 #include "members.h"
 #include "pin.h"
+#include "subtransaction.h"
 
 /* One of our triggers, as pg_trigger has it. */
 typedef struct MemberTrigger
@@ -228,8 +229,7 @@ execute_commands(List *commands, Oid role)
 static void
 run_commands(List *commands, Oid role, bool must)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	Subtransaction sub;
 
 	if (commands == NIL)
 		return;
@@ -238,24 +238,20 @@ run_commands(List *commands, Oid role, bool must)
 		execute_commands(commands, role);
 		return;
 	}
-	BeginInternalSubTransaction(NULL);
+	subtransaction_begin(&sub);
 	PG_TRY();
 	{
 		execute_commands(commands, role);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		subtransaction_commit(&sub);
 	}
 	PG_CATCH();
 	{
 		ErrorData  *error;
 
-		MemoryContextSwitchTo(context);
+		MemoryContextSwitchTo(sub.context);
 		error = CopyErrorData();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		subtransaction_rollback(&sub);
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(error);
 		ereport(WARNING,

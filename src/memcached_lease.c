@@ -3,9 +3,9 @@
  * memcached_lease.c
  *	  What is put into Memcached on conditions: documents, and the marker.
  *
- * Memcached has no scripts, so what is to be set "if owner" is read first,
- * together with the owner key, and set by a cas, which fails if anything has
- * happened to the key meanwhile.  The owner is read last: whoever has taken
+ * Memcached has no scripts, so what is to be set on conditions is read first,
+ * together with what these are about, and set by a cas, which fails if anything
+ * has happened to the key meanwhile.  The owner is read last: whoever has taken
  * over before that is seen, and whoever does so later deletes or replaces
  * what the cas goes by.  A key that is absent gets an empty placeholder first,
  * a lease: a deletion breaks it.  Readers take an empty value for absent.  A
@@ -18,6 +18,7 @@
 
 #include <time.h>
 
+#include "marker.h"
 #include "memcached_link.h"
 
 #define LEASE_SECONDS		10 	/* life of a placeholder */
@@ -31,6 +32,7 @@ typedef struct Fill
 	void	   *arg;
 	char		key[256];
 	char		owner[64];
+	uint64		position;		/* which the marker must have reached */
 	int64		ttl_ms;
 	bool		replace;		/* a document that is there */
 	Size		len;
@@ -69,10 +71,23 @@ end_fill(Fill *fill, LinkStatus status, const char *text)
 }
 
 static void
-end_fill_well(Fill *fill, bool is_owner)
+end_fill_well(Fill *fill, bool on_terms)
 {
-	memcached_tell_number(fill->done, fill->arg, is_owner);
+	memcached_tell_number(fill->done, fill->arg, on_terms);
 	free(fill);
+}
+
+/* Is what was found beside the key what the fill needs? */
+static bool
+terms_are_met(const Fill *fill, const LinkValue *marker, const LinkValue *owner)
+{
+	Marker		found;
+
+	if (!is_text(owner, fill->owner))
+		return false;
+	return fill->position == 0 ||
+		(marker->bytes != NULL && marker_parse(marker->bytes, marker->len, &found) &&
+		 found.position >= fill->position);
 }
 
 /* As Memcached wants to be told of a time: rounded up, and a long one as a date. */
@@ -127,7 +142,7 @@ on_fill_checked(Link *link, Call *call, const Reply *reply)
 
 	if (status != LINK_OK)
 		end_fill(fill, status, text);
-	else if (!is_text(&reply->values[1], fill->owner))
+	else if (!terms_are_met(fill, &reply->values[1], &reply->values[2]))
 		end_fill_well(fill, false);
 	else if (reply->values[0].bytes == NULL && fill->status != LINK_OK)
 		end_fill(fill, fill->status, fill->text);
@@ -180,15 +195,15 @@ on_removed(Link *link, Call *call, const Reply *reply)
 }
 
 void
-memcached_put_if_owner(Link *link, const char *key, const char *owner_key, const char *owner,
-					   const char *value, Size len, int64 ttl_ms, bool replace,
-					   LinkCallback done, void *arg)
+memcached_put_if_owner(Link *link, const char *key, const LinkTerms *terms, const char *value,
+					   Size len, int64 ttl_ms, bool replace, LinkCallback done, void *arg)
 {
-	const char *keys[2] = {key, owner_key};
-	Size		lens[2] = {strlen(key), strlen(owner_key)};
+	const char *keys[3] = {key, terms->marker_key, terms->owner_key};
+	Size		lens[3] = {strlen(key), strlen(terms->marker_key), strlen(terms->owner_key)};
+	const char *owner = terms->owner;
 	Fill	   *fill;
 
-	if (memcached_told_bad_keys(keys, lens, 2, done, arg))
+	if (memcached_told_bad_keys(keys, lens, 3, done, arg))
 		return;
 	fill = malloc(offsetof(Fill, value) + len);
 	if (fill == NULL)
@@ -201,6 +216,7 @@ memcached_put_if_owner(Link *link, const char *key, const char *owner_key, const
 	strlcpy(fill->key, key, sizeof(fill->key));
 	Assert(owner == NULL || strlen(owner) < sizeof(fill->owner));
 	strlcpy(fill->owner, owner ? owner : "", sizeof(fill->owner));
+	fill->position = terms->position;
 	fill->ttl_ms = ttl_ms;
 	fill->replace = replace;
 	fill->len = len;
@@ -212,7 +228,7 @@ memcached_put_if_owner(Link *link, const char *key, const char *owner_key, const
 		memcached_append_delete(link, key, lens[0]);
 		memcached_expect(link, on_removed, NULL, fill, 1);
 	}
-	else if (owner == NULL)		/* whoever it is: for tests */
+	else if (owner == NULL)
 	{
 		memcached_append_storage(link, "set", key, expiry(ttl_ms), value, len, NULL);
 		memcached_expect(link, on_put_anyhow, NULL, fill, 1);
@@ -221,7 +237,7 @@ memcached_put_if_owner(Link *link, const char *key, const char *owner_key, const
 	{
 		memcached_append_storage(link, "add", key, LEASE_SECONDS, "", 0, NULL);
 		memcached_expect(link, on_leased, NULL, fill, 1);
-		memcached_get_keys(link, true, keys, lens, 2, on_fill_checked, NULL, fill);
+		memcached_get_keys(link, true, keys, lens, 3, on_fill_checked, NULL, fill);
 	}
 }
 

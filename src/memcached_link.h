@@ -111,9 +111,9 @@ extern bool memcached_told_bad_keys(const char *const *keys, const Size *lens, i
 									LinkCallback done, void *arg);
 
 /* memcached_lease.c */
-extern void memcached_put_if_owner(Link *link, const char *key, const char *owner_key,
-								   const char *owner, const char *value, Size len,
-								   int64 ttl_ms, bool replace, LinkCallback done, void *arg);
+extern void memcached_put_if_owner(Link *link, const char *key, const LinkTerms *terms,
+								   const char *value, Size len, int64 ttl_ms, bool replace,
+								   LinkCallback done, void *arg);
 extern void memcached_put_marker(Link *link, const char *key, const char *owner_key,
 								 const char *owner, const char *previous, const char *value,
 								 const LinkTrace *traces, int ntraces, LinkCallback done,

@@ -25,6 +25,7 @@
 #include "utils/pg_locale.h"
 #include "utils/xml.h"
 
+#include "debug.h"
 #include "pin.h"
 
 static bool
@@ -48,6 +49,8 @@ pin_begin(Pin *pin, Oid role)
 	GetUserIdAndSecContext(&pin->userid, &pin->sec_context);
 	SetUserIdAndSecContext(role, pin->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (!CK_GUARD("pins"))
+		return;
 
 	if (text_differs(namespace_search_path, "pg_catalog, pg_temp"))
 		pin_set("search_path", "pg_catalog, pg_temp");

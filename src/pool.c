@@ -209,6 +209,22 @@ count_silence(Sender *sender, int64 listened)
 	}
 }
 
+/* What has been written to the sockets, and not been answered. */
+static void
+stop_where_sent(const Sender *sender)
+{
+	if (sender->deletes_in_flight > 0)
+		CK_STOP("sent");
+	if (sender->marker_in_flight)
+		CK_STOP("marker-sent");
+	if (sender->flushes_running > 0)
+		CK_STOP("flush-sent");
+	if (sender->fills_in_flight > 0)
+		CK_STOP("fill-sent");
+	if (sender->reads_in_flight > 0)
+		CK_STOP("read-sent");
+}
+
 /* Wait for sockets, the latch, or the time; then let the driver handle them. */
 void
 pool_wait(Sender *sender, long timeout_ms)
@@ -222,6 +238,7 @@ pool_wait(Sender *sender, long timeout_ms)
 		watch(sender);
 	for (int i = 0; i < sender->sockets; i++)
 		update_mask(sender, &sender->socket[i]);
+	stop_where_sent(sender);
 	if (wait_event == 0)
 		wait_event = compat_wait_event("CachekitSender");
 	began = GetCurrentTimestamp();
@@ -426,6 +443,7 @@ all_are_ready(Sender *sender)
 static void
 apply_change(Sender *sender)
 {
+	CK_STOP("replacing");
 	for (int i = 0; i < MAX_LINKS; i++)
 	{
 		if (sender->fresh[i].link == NULL && i < sender->links_wanted)

@@ -16,6 +16,7 @@
 #include "record.h"
 
 #define RECORD_VERSION	1
+#define SECTION_MAX_BYTES	(RECORD_MAX_SERVERS * sizeof(Oid) + KEY_MAX_ENTITY_NAME + 16)	/* without keys */
 
 static bool
 has_relation(int kind)
@@ -58,7 +59,10 @@ write_message(RecordWriter *writer)
 	start_message(writer);
 }
 
-/* Begin a section.  The arrays must last until the record has ended. */
+/*
+ * Begin a section, in another record if this one gets too long.  The arrays
+ * must last until the record has ended.
+ */
 void
 record_section(RecordWriter *writer, RecordKind kind, const Oid *servers, int nservers,
 			   Oid relid, const char *name)
@@ -66,6 +70,8 @@ record_section(RecordWriter *writer, RecordKind kind, const Oid *servers, int ns
 	uint8		count = Min(nservers, RECORD_MAX_SERVERS);
 	uint8		name_len = strlen(name);
 
+	if (writer->buf->len + SECTION_MAX_BYTES > RECORD_MAX_BYTES)
+		write_message(writer);
 	close_section(writer);
 	appendStringInfoChar(writer->buf, (char) kind);
 	appendStringInfoChar(writer->buf, (char) count);

@@ -28,7 +28,9 @@
 #include "access/xlogdefs.h"
 
 #define RECORD_PREFIX		"cachekit"
+#ifndef RECORD_MAX_BYTES		/* fuzzing makes do with less */
 #define RECORD_MAX_BYTES	(1024 * 1024)	/* then another record is begun */
+#endif
 #define RECORD_MAX_SERVERS	255
 
 typedef enum RecordKind

@@ -177,29 +177,35 @@ redis_put(Link *link, const char *key, const char *value, LinkCallback done, voi
 }
 
 static void
-redis_put_if_owner(Link *link, const char *key, const char *owner_key, const char *owner,
-				   const char *value, Size len, int64 ttl_ms, bool replace, LinkCallback done,
-				   void *arg)
+redis_put_if_owner(Link *link, const char *key, const LinkTerms *terms, const char *value,
+				   Size len, int64 ttl_ms, bool replace, LinkCallback done, void *arg)
 {
+	/* the marker's position: see marker_format() */
 	static const char script[] =
 		"if redis.call('GET',KEYS[2])~=ARGV[1] then return 0 end "
+		"local at=string.match(redis.call('GET',KEYS[3]) or '',"
+		"'^1 %x+ %x+ %x+ %x+ %x+ (%x+) ') or '0' "
+		"if tonumber(at,16)<tonumber(ARGV[4],16) then return 0 end "
 		"if ARGV[3]=='0' then redis.call('SET',KEYS[1],ARGV[2]) "
 		"else redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) end return 1";
 	static const char unconditional[] =
 		"redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) return 1";
 	char		ttl[24];
-	const char *argv[8] = {"EVAL", script, "2", key, owner_key, owner, value, ttl};
-	size_t		lens[8];
+	char		position[24];
+	const char *argv[10] = {"EVAL", script, "3", key, terms->owner_key, terms->marker_key,
+		terms->owner, value, ttl, position};
+	size_t		lens[10];
 
-	if (owner == NULL)			/* whoever it is: for tests */
+	if (terms->owner == NULL)
 	{
 		argv[1] = unconditional;
-		argv[5] = "";
+		argv[6] = "";
 	}
 	snprintf(ttl, sizeof(ttl), INT64_FORMAT, ttl_ms);
-	for (int i = 0; i < 8; i++)
-		lens[i] = i == 6 ? len : strlen(argv[i]);
-	redis_send(link, on_number, done, arg, 8, argv, lens);
+	snprintf(position, sizeof(position), "%" INT64_MODIFIER "x", terms->position);
+	for (int i = 0; i < 10; i++)
+		lens[i] = i == 7 ? len : strlen(argv[i]);
+	redis_send(link, on_number, done, arg, 10, argv, lens);
 }
 
 static void

@@ -361,6 +361,7 @@ refresh_sent(Sender *sender, RefreshJob *job, bool covers_all)
 void
 refresh_stored(Sender *sender, RefreshJob *job)
 {
+	CK_STOP("refresh-stored");
 	server_count(sender->server, SERVER_REFRESHES, 1);
 	sender->traces_tell = true;
 	refresh_move(sender, job, REFRESH_STORED);

@@ -195,6 +195,16 @@ refresh_queue_clear(int place)
 	} while (chain != NO_CHAIN);
 }
 
+int
+refresh_queue_length(void)
+{
+	int			length = 0;
+
+	for (int i = 0; i < MAX_SERVERS; i++)
+		length += (int) (shared->queue[i].tail - shared->queue[i].head);
+	return length;
+}
+
 /* ---------- the refresher of a database ---------- */
 
 bool

@@ -52,6 +52,9 @@ extern void refresh_queue_tell(Oid dboid);
 /* Forget what this server has asked. */
 extern void refresh_queue_clear(int place);
 
+/* How many requests wait: for tests. */
+extern int	refresh_queue_length(void);
+
 /* ---------- the refresher of a database ---------- */
 
 /* False: there is one already, or it must stay away. */

@@ -15,6 +15,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "debug.h"
 #include "guc.h"
 #include "refresh_jobs.h"
 #include "refresh_queue.h"
@@ -163,7 +164,10 @@ send_questions(Sender *sender)
 			refresh_fall_back(sender, job);
 	}
 	if (asked)
+	{
 		refresh_queue_tell(sender->server->dboid);
+		CK_STOP("refresh-asked");
+	}
 }
 
 /* Nobody has answered in time; or nobody will, because all of us are to end. */

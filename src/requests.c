@@ -28,6 +28,7 @@
 #include "storage/shmem.h"
 
 #include "blocks.h"
+#include "debug.h"
 #include "guc.h"
 #include "requests.h"
 
@@ -353,6 +354,7 @@ request_read(int server, Oid serverid, const char *named_key, int len, XLogRecPt
 	if (place == NULL || timeout_ms <= 0 || len >= NAMED_KEY_SIZE)
 		return READ_FAILED;
 	register_exit();
+	CK_STOP("asking");
 	generation = prepare_read(place, serverid, named_key, len, needed);
 	if (push_read(server, place - places, generation))
 	{
@@ -592,4 +594,25 @@ request_fail_all(int server)
 		server_count(server_at(server), SERVER_FILLS_DROPPED, 1);
 		blocks_free(chain);
 	}
+}
+
+/* ---------- tests ---------- */
+
+void
+requests_in_use(int *reads, int *held_places, int *fills)
+{
+	uint32		at = (uint32) pg_atomic_read_u64(&requests->pool);
+
+	*reads = *fills = 0;
+	*held_places = POOL_PLACES;
+	for (int i = 0; i < place_count(); i++)
+	{
+		if (WORD_STATE(pg_atomic_read_u64(&places[i].word)) != STATE_IDLE)
+			(*reads)++;
+	}
+	/* others may change the list under our feet, which no more than falsifies the number */
+	for (; at < (uint32) place_count() && *held_places > 0; at = places[at].next)
+		(*held_places)--;
+	for (int i = 0; i < MAX_SERVERS; i++)
+		*fills += (int) (requests->queue[i].fill_tail - requests->queue[i].fill_head);
 }

@@ -121,4 +121,7 @@ extern bool request_answer(const ReadTicket *ticket, RequestAnswer answer,
 extern uint32 request_take_fill(int server);
 extern void request_fail_all(int server);
 
+/* Reads that are under way, places of the pool that are held, fills that wait: for tests. */
+extern void requests_in_use(int *reads, int *held_places, int *fills);
+
 #endif							/* CACHEKIT_REQUESTS_H */

@@ -90,6 +90,54 @@ tiers_usable(Entity *entity, const TierKey *key, const KeyText *text, uint64 row
 	return false;
 }
 
+void
+tiers_require(Entity *entity, const char *verb)
+{
+	const char *why = NULL;
+	const char *hint = NULL;
+
+	if (!shmem_ready())
+	{
+		why = "cachekit was not preloaded";
+		hint = "Add cachekit to shared_preload_libraries and restart the server.";
+	}
+	else if (RecoveryInProgress())
+	{
+		why = "a standby uses no caches";
+		hint = "Ask the primary server.";
+	}
+	else if (!entity->sound)
+	{
+		why = psprintf("it is not cached, because %s", entity->problem);
+		hint = "SELECT * FROM cachekit.health() tells what to do.";
+	}
+	else if (entity->slot == NO_SLOT)
+	{
+		why = "all slots for entities are taken";
+		hint = "Raise cachekit.max_entities and restart the server.";
+	}
+	else if (!ck_enabled)
+	{
+		why = "cachekit.enabled is off";
+		hint = "SET cachekit.enabled = on.";
+	}
+	else if (IsolationUsesXactSnapshot())
+	{
+		why = "REPEATABLE READ and SERIALIZABLE transactions do not use caches";
+		hint = "SET default_transaction_isolation = 'read committed'.";
+	}
+	else if (!entity->local && entity->nservers == 0)
+	{
+		why = "it uses no cache";
+		hint = "Attach it with a cache server or with local => true.";
+	}
+	if (why)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot %s \"%s\": %s", verb, entity->name, why),
+				 errhint("%s", hint)));
+}
+
 bool
 tiers_too_large(const Entity *entity, const Jsonb *document)
 {

@@ -25,6 +25,12 @@
 extern bool tiers_usable(Entity *entity, const TierKey *key, const KeyText *text, uint64 rows);
 
 /*
+ * For what makes no sense without caches: an error ("cannot warm ...") unless this
+ * session can use those of the entity.
+ */
+extern void tiers_require(Entity *entity, const char *verb);
+
+/*
  * Store what was loaded under the token in the local tier, if the entity uses
  * it and the document may be stored.  NULL: there is no such row.
  */

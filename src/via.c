@@ -37,8 +37,10 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "debug.h"
 #include "members.h"
 #include "pin.h"
+#include "subtransaction.h"
 #include "via.h"
 
 /* The type's name with its schema, and without the typmod that some names imply. */
@@ -172,6 +174,8 @@ via_qualify(const Entity *entity, Oid base, const char *query)
 	/* inside the other query: it is one, and returns what it must */
 	via->query = pstrdup(query);
 	analyse(entity, base, via);
+	if (!CK_GUARD("via-names"))
+		return via->query;
 
 	analysed = parse_analyze_fixedparams(linitial_node(RawStmt, raw_parser(query, RAW_PARSE_DEFAULT)),
 										 query, &type, 1, NULL);
@@ -213,13 +217,12 @@ try_run(Entity *entity, Oid base, Via *via)
 static void
 analyse_guarded(const Entity *entity, Oid base, Via *via)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
+	Subtransaction sub;
 	Pin			pin;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	subtransaction_begin(&sub);
+	MemoryContextSwitchTo(sub.context);
 	PG_TRY();
 	{
 		pin_begin(&pin, entity->owner);
@@ -229,14 +232,12 @@ analyse_guarded(const Entity *entity, Oid base, Via *via)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
+		MemoryContextSwitchTo(sub.context);
 		error = CopyErrorData();
 		FlushErrorState();
 	}
 	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	subtransaction_rollback(&sub);
 	if (error == NULL)
 		return;
 	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)

@@ -32,19 +32,16 @@
 #include "storage/lmgr.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/timestamp.h"
 
 #include "fetch.h"
 #include "guc.h"
+#include "keys_query.h"
 #include "servers.h"
-#include "shmem.h"
-#include "via.h"
 #include "warm.h"
 
 #define KEYS_AHEAD		50000
@@ -96,22 +93,7 @@ current_entity(Warm *warm)
 	AcceptInvalidationMessages();
 	entity = entity_get(warm->relid);
 	entity_check_select(entity);
-	if (!shmem_ready())
-		refuse(entity, "cachekit was not preloaded",
-			   "Add cachekit to shared_preload_libraries and restart the server.");
-	if (!entity->sound)
-		refuse(entity, psprintf("it is not cached, because %s", entity->problem),
-			   "SELECT * FROM cachekit.health() tells what to do.");
-	if (entity->slot == NO_SLOT)
-		refuse(entity, "all slots for entities are taken",
-			   "Raise cachekit.max_entities and restart the server.");
-	if (!ck_enabled)
-		refuse(entity, "cachekit.enabled is off", "SET cachekit.enabled = on.");
-	if (IsolationUsesXactSnapshot())
-		refuse(entity, "REPEATABLE READ and SERIALIZABLE transactions do not use caches",
-			   "SET default_transaction_isolation = 'read committed'.");
-	if (!entity->local && entity->nservers == 0)
-		refuse(entity, "it uses no cache", "Attach it with a cache server or with local => true.");
+	tiers_require(entity, "warm");
 	for (int i = 0; i < entity->shape.n && warm->n > 0; i++)
 	{
 		if (entity->shape.n != warm->n || entity->shape.column[i].type != warm->type[i])
@@ -121,67 +103,6 @@ current_entity(Warm *warm)
 }
 
 /* ---------- keys ---------- */
-
-static void
-append_columns(StringInfo sql, const Entity *entity, const char *format)
-{
-	for (int i = 0; i < entity->shape.n; i++)
-	{
-		const KeyColumn *column = &entity->shape.column[i];
-
-		if (i > 0)
-			appendStringInfoString(sql, ", ");
-		if (format[0] == '$')
-			appendStringInfo(sql, "$%d", i + 1);
-		else if (format[0] == 'c')
-			appendStringInfo(sql, "c%d", i + 1);
-		else if (format[0] == 't')
-			appendStringInfo(sql, "t.%s::%s AS c%d", quote_identifier(NameStr(column->name)),
-							 via_qualified_type(column->type), i + 1);
-		else
-			appendStringInfo(sql, "x.c%d::%s AS c%d", i + 1,
-							 via_qualified_type(column->type), i + 1);
-	}
-}
-
-/* The keys, all of them, as columns c1, c2, … of q. */
-static void
-append_keys(StringInfo sql, const Warm *warm, const Entity *entity)
-{
-	bool		distinct = warm->query != NULL || entity->many;
-
-	appendStringInfo(sql, "SELECT %s", distinct ? "DISTINCT " : "");
-	append_columns(sql, entity, "c");
-	appendStringInfoString(sql, " FROM (SELECT ");
-	if (warm->query)
-	{
-		append_columns(sql, entity, "x");
-		/* on lines of its own: it may end in a comment */
-		appendStringInfo(sql, " FROM (\n%s\n) AS x(", warm->query);
-		append_columns(sql, entity, "c");
-		appendStringInfoChar(sql, ')');
-	}
-	else
-	{
-		append_columns(sql, entity, "t");
-		appendStringInfo(sql, " FROM %s AS t",
-						 quote_qualified_identifier(get_namespace_name(get_rel_namespace(entity->relid)),
-													get_rel_name(entity->relid)));
-	}
-	appendStringInfoString(sql, ") AS q WHERE ");
-	for (int i = 0; i < entity->shape.n; i++)
-		appendStringInfo(sql, "%sc%d IS NOT NULL", i ? " AND " : "", i + 1);
-}
-
-static void
-select_keys(const Entity *entity, const char *sql, int nargs, Oid *types, Datum *values)
-{
-	int			result = SPI_execute_with_args(sql, nargs, types, values, NULL, true, 0);
-
-	if (result != SPI_OK_SELECT)
-		elog(ERROR, "could not read the keys of entity \"%s\": %s", entity->name,
-			 SPI_result_code_string(result));
-}
 
 /* A query for keys must be one SELECT with as many columns as the key has. */
 static void
@@ -209,25 +130,10 @@ count_keys(const Warm *warm, const Entity *entity)
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT pg_catalog.count(*) FROM (");
-	append_keys(&sql, warm, entity);
+	keys_append_query(&sql, entity, warm->query);
 	appendStringInfoString(&sql, ") AS k");
-	select_keys(entity, sql.data, 0, NULL, NULL);
+	keys_select(entity, sql.data, 0, NULL, NULL);
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-}
-
-/* A key's values, copied into the current memory context. */
-static void
-copy_key(const KeyShape *shape, const Datum *values, LoadKey *to)
-{
-	for (int i = 0; i < shape->n; i++)
-	{
-		int16		len;
-		bool		byval;
-
-		get_typlenbyval(shape->column[i].type, &len, &byval);
-		to->values[i] = len == -1 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(values[i])) :
-			datumCopy(values[i], byval, len);
-	}
 }
 
 static void
@@ -235,7 +141,7 @@ remember_last(Warm *warm, const KeyShape *shape, const Datum *values)
 {
 	MemoryContext old = MemoryContextSwitchTo(warm->last_context);
 
-	copy_key(shape, values, &warm->last);
+	keys_copy(shape, values, &warm->last);
 	warm->has_last = true;
 	MemoryContextSwitchTo(old);
 }
@@ -251,19 +157,19 @@ read_keys(Warm *warm, LoadKey **keys, int ahead)
 
 	LockRelationOid(entity->relid, AccessShareLock);
 	initStringInfo(&sql);
-	append_keys(&sql, warm, entity);
+	keys_append_query(&sql, entity, warm->query);
 	if (warm->has_last)
 	{
 		appendStringInfoString(&sql, " AND ROW(");
-		append_columns(&sql, entity, "c");
+		keys_append_columns(&sql, entity, KEYS_COLUMNS);
 		appendStringInfoString(&sql, ") OPERATOR(pg_catalog.>) ROW(");
-		append_columns(&sql, entity, "$");
+		keys_append_columns(&sql, entity, KEYS_PARAMETERS);
 		appendStringInfoChar(&sql, ')');
 	}
 	appendStringInfoString(&sql, " ORDER BY ");
-	append_columns(&sql, entity, "c");
+	keys_append_columns(&sql, entity, KEYS_COLUMNS);
 	appendStringInfo(&sql, " LIMIT %d", ahead);
-	select_keys(entity, sql.data, warm->has_last ? entity->shape.n : 0, warm->type,
+	keys_select(entity, sql.data, warm->has_last ? entity->shape.n : 0, warm->type,
 				warm->last.values);
 
 	n = (int) SPI_processed;
@@ -271,15 +177,7 @@ read_keys(Warm *warm, LoadKey **keys, int ahead)
 	old = MemoryContextSwitchTo(warm->chunk);
 	*keys = palloc(sizeof(LoadKey) * Max(n, 1));
 	for (int row = 0; row < n; row++)
-	{
-		Datum		values[KEY_MAX_COLUMNS];
-		bool		isnull;
-
-		for (int c = 0; c < entity->shape.n; c++)
-			values[c] = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, c + 1,
-									  &isnull);
-		copy_key(&entity->shape, values, &(*keys)[row]);
-	}
+		keys_row(entity, row, &(*keys)[row]);
 	MemoryContextSwitchTo(old);
 	SPI_freetuptable(SPI_tuptable);
 	pfree(sql.data);

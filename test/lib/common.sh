@@ -13,7 +13,7 @@
 # Nothing of the caller's environment may reach a test: its PostgreSQL settings, its "make", its
 # Perl or Python. Only Debian's own programs are on the path.
 PG_MAJOR=${PG_MAJOR:-15}
-pg_bin=/usr/lib/postgresql/$PG_MAJOR/bin
+pg_bin=${PG_BIN:-/usr/lib/postgresql/$PG_MAJOR/bin}
 PG_CONFIG=$pg_bin/pg_config
 PATH=$pg_bin:/usr/sbin:/usr/bin:/sbin:/bin
 for name in $(env | sed -n 's/^\(PG[A-Z]*\|PERL[0-9A-Z_]*\|PYTHON[A-Z]*\|LC_[A-Z]*\)=.*/\1/p')

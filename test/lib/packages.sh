@@ -7,7 +7,7 @@ packages="make gcc libc6-dev perl
 	libpq-dev libhiredis-dev libmemcached-dev
 	redis-server redis-tools memcached
 	postgresql-$PG_MAJOR-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl
-	python3 python3-psycopg2 python3-pylibmc iso-codes jq"
+	python3 python3-psycopg2 python3-pylibmc iso-codes jq spin"
 
 # missing_packages: prints those of $packages that are not installed.
 missing_packages()

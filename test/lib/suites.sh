@@ -11,6 +11,14 @@
 # as a failed test: a missing server or package must not look like success.
 
 job_limit=600
+# The sanitizers come with our library into a server that was built without them: they see what it
+# does to its globals and to what it has from malloc (the drivers' buffers), and its arithmetic, not
+# what it does to palloc's memory or to the stack. That is what "fuzz" and "valgrind" are for.
+export ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0:abort_on_error=1
+export UBSAN_OPTIONS=print_stacktrace=1
+# TAP files that the suite "sanitize" runs: what reads replies and records, and who is lied to.
+sanitized_tests="020_redis 022_redis_liar 028_redis_hostile 040_conformance 041_memcached
+	044_memcached_liar 050_refresh 051_fetch_many"
 pgxs=$("$PG_CONFIG" --pgxs)
 pg_test=${pgxs%/src/makefiles/pgxs.mk}/src/test
 
@@ -30,18 +38,24 @@ jobs_of()
 	case $1 in
 		tap) names test/t .pl | sed 's,^,tap/,' ;;
 		mutants) [ ! -x test/mutants ] || echo mutants ;;
+		model) [ -z "$(names test/model .pml)" ] || echo model ;;
 		drivers) [ -z "$(names test/drivers .py)" ] || echo drivers ;;
-		regress | release | sanitize) [ -z "$(names sql .sql)" ] || echo "$1" ;;
+		regress | release) [ -z "$(names sql .sql)" ] || echo "$1" ;;
+		sanitize) echo sanitize sanitize/isolation; printf 'sanitize/%s\n' $sanitized_tests ;;
+		fuzz | valgrind) echo "$1" ;;
+		*/*) echo "$1" ;;
 		isolation) [ -z "$(names test/specs .spec)" ] || echo isolation ;;
 		pgtap) [ -z "$(names test/pgtap .sql)" ] || echo pgtap ;;
 	esac
 }
 
-# flavour_of SUITE: the build that it tests.
+# flavour_of SUITE: the build that it tests, if any.
 flavour_of()
 {
 	case $1 in
+		model) ;;
 		release | sanitize) echo "$1" ;;
+		fuzz) ;;					# builds for itself
 		*) echo debug ;;
 	esac
 }
@@ -51,27 +65,38 @@ flavour_of()
 run_job()
 {
 	job=$1
-	dir=$run/${job%%/*}
-	[ "$job" = "${job#*/}" ] || dir=$run/tap-${job#tap/}
+	dir=$run/$(printf '%s' "$job" | tr / -)
 	log=$logs/${dir##*/}
-	conf=$work/debug-server.conf
+	build=$(flavour_of "${job%%/*}")
+	conf=$work/$build-server.conf
 	details=$work/results/$job.details
 	mkdir -p "${details%/*}"
 
 	case $job in
 		regress | release | sanitize) job_regress "$job" ;;
-		isolation) job_isolation ;;
+		isolation | sanitize/isolation) job_isolation ;;
+		sanitize/*) job_tap "test/t/${job#sanitize/}.pl" ;;
+		fuzz) job_fuzz ;;
+		valgrind) job_valgrind $(names sql .sql) ;;
+		valgrind/*) job_valgrind "${job#valgrind/}" ;;
 		tap/*) job_tap "test/t/${job#tap/}.pl" ;;
 		pgtap) job_pgtap ;;
 		drivers) job_drivers ;;
 		mutants) job_mutants ;;
+		model) job_model ;;
 	esac
 	status=$?
 
 	case $job in
-		regress | release | sanitize | isolation) counts=$(count_regress "$log") ;;
+		regress | release | sanitize | isolation | sanitize/isolation | valgrind*)
+			counts=$(count_regress "$log") ;;
 		*) counts=$(count_tap "$log") ;;
 	esac
+	case $job in
+		sanitize*) findings "$dir" ;;
+		valgrind*) memcheck_findings "$dir/memcheck" ;;
+		*) false ;;
+	esac >>"$details" && counts="${counts% *} $((${counts#* } + 1))"
 	if [ "$status" = 124 ] || [ "$status" = 137 ]; then
 		say "ended after $job_limit seconds" >>"$details"
 	fi
@@ -121,8 +146,16 @@ explain()
 	for file in "$dir"/tmp_check/log/regress_log_*; do
 		[ ! -s "$file" ] || { say "--- end of ${file##*/}"; tail -n 15 "$file"; }
 	done
-	grep -rhE 'PANIC:|TRAP:|terminated by signal|AddressSanitizer|runtime error:' "$dir" \
-		--include='*log*' | sort -u | head -n 20
+	grep -rhE 'PANIC:|TRAP:|terminated by signal' "$dir" --include='*log*' | sort -u | head -n 20
+	findings "$dir"
+}
+
+# findings DIR: prints what the sanitizers have found; false when that is nothing. A server that
+# was ended by one may have come back before the test noticed.
+findings()
+{
+	grep -rhE 'AddressSanitizer|runtime error:' "$1" --include='*log*' | sort -u | head -n 20 |
+		grep .
 }
 
 # --- the suites; each returns the status of its program ---
@@ -144,16 +177,9 @@ regress_options()
 
 job_regress()
 {
-	case $1 in
-		release) conf=$work/tree/test/cachekit.conf ;;		# what is installed
-		sanitize) conf=$work/sanitize-server.conf ;;
-	esac
+	[ "$1" != release ] || conf=$work/tree/test/cachekit.conf	# what is installed
 	regress_options . || return
-	# The sanitizers come with our library into a server that was built without them: they see
-	# its globals and its own arithmetic, not what it does to palloc's memory or to the stack.
-	limited env ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0:abort_on_error=1 \
-		UBSAN_OPTIONS=print_stacktrace=1 \
-		"$pg_test/regress/pg_regress" --inputdir=. --dbname=contrib_regression $options \
+	limited "$pg_test/regress/pg_regress" --inputdir=. --dbname=contrib_regression $options \
 		$(names sql .sql) >"$log" 2>"$log.err"
 }
 
@@ -170,7 +196,7 @@ prove_here()
 	as_user mkdir -p "$dir" "$run/ports" || return
 	limited env TESTDIR="$dir" TESTDATADIR="$dir/data" TESTLOGDIR="$dir/log" \
 		PG_REGRESS="$pg_test/regress/pg_regress" PG_TEST_PORT_DIR="$run/ports" \
-		TEMP_CONFIG="$work/debug.conf" \
+		TEMP_CONFIG="$work/$build.conf" \
 		PERL5LIB="$work/tree/test/perl:$pg_test/perl" \
 		prove --norc --verbose --nocolor "$@" >>"$log" 2>>"$log.err"
 }
@@ -188,15 +214,63 @@ job_tap()
 	prove_here "$1"
 }
 
+# The fuzz targets are built by the suite itself, from the tree.
+job_fuzz()
+{
+	prove_here --exec sh test/fuzz/check
+}
+
+# job_valgrind NAME...: these of regress, with every process of the server under memcheck. A server that was built with
+# -DUSE_VALGRIND (README.md) tells it of palloc's chunks; another one, of malloc's blocks only.
+job_valgrind()
+{
+	as_user mkdir -p "$dir/bin" "$dir/memcheck" &&
+		as_user ln -s "$pg_bin"/* "$dir/bin/" &&
+		as_user rm "$dir/bin/postgres" || return
+	cat >"$dir/bin/postgres" <<-END
+		#!/bin/sh
+		exec valgrind --quiet --log-file=$dir/memcheck/%p --fullpath-after= --num-callers=30 \\
+			--suppressions=$work/tree/test/lib/valgrind.supp \\
+			"$pg_bin/postgres" "\$@"
+	END
+	chmod 755 "$dir/bin/postgres"
+	# Outputs may differ where a test has time limits; what counts is what memcheck finds.
+	(
+		job_limit=7200
+		pg_bin=$dir/bin
+		regress_options . &&
+			limited env PGCTLTIMEOUT=600 "$pg_test/regress/pg_regress" --inputdir=. \
+				--dbname=contrib_regression $options "$@" >"$log" 2>"$log.err"
+	)
+}
+
+# memcheck_findings DIR: prints the errors that have a frame of ours; false when there is none.
+# Processes without a log were not watched, so there must be one.
+memcheck_findings()
+{
+	[ -n "$(ls "$1")" ] || { say "memcheck has written nothing"; return; }
+	cat "$1"/* | sed 's/^==[0-9]*== *//' |
+		awk -v RS= -v ours="$work/build/" 'index($0, ours) { print $0 "\n" }' |
+		head -n 200 | grep .
+}
+
 # The mutants run other suites with a guard switched off. Besides what a TAP test is told, they
 # need what job_regress and job_isolation know: settings of a server, programs, a socket's folder.
+# With arguments: only those guards.
 job_mutants()
 {
 	CACHEKIT_CONF=$conf
 	PG_ISOLATION_REGRESS=$pg_test/isolation/pg_isolation_regress
 	PG_REGRESS_SOCK_DIR=$dir
 	export CACHEKIT_CONF PG_ISOLATION_REGRESS PG_REGRESS_SOCK_DIR
-	prove_here --exec env test/mutants
+	if [ $# -gt 0 ]; then set -- :: "$@"; fi
+	prove_here --exec env test/mutants "$@"
+}
+
+job_model()
+{
+	as_user mkdir -p "$dir" || return
+	limited env TESTDIR="$dir" sh test/model/run >"$log" 2>"$log.err"
 }
 
 # Each file in a database of its own, which has both extensions.

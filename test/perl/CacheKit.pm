@@ -15,7 +15,7 @@ use Test::More;
 our @EXPORT = qw(
   new_node inspect counter
   session pid_of send_query result lost
-  disable hold wait_at_step wait_for_pids wait_until_gone
+  guards_to_try disable stop_at hold wait_at_step wait_for_pids wait_until_gone
   output_of error_of sqlstate_of
   triggers_not_always log_lines
 );
@@ -137,6 +137,12 @@ sub lost
 
 # --- guards ---
 
+# Of these guards, those that the run is for: all, or the one in the environment (test/mutation).
+sub guards_to_try
+{
+	return grep { ($ENV{CACHEKIT_GUARD} // $_) eq $_ } sort @_;
+}
+
 # Switch these guards off in all processes, and all others on.
 sub disable
 {
@@ -151,6 +157,18 @@ sub disable
 }
 
 # --- steps ---
+
+# Workers stand at this step, too; "": at none.
+sub stop_at
+{
+	my ($node, $step) = @_;
+
+	$node->safe_psql('postgres', "ALTER SYSTEM SET cachekit.debug_stop = '$step'");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('cachekit.debug_stop') = '$step'")
+	  or die 'the setting did not arrive';
+	return;
+}
 
 # Hold every session that will reach a step, until the session that is returned quits.
 sub hold

@@ -57,6 +57,15 @@ sub server_options
 	return "kind 'memcached', host '$self->{host}', port '$self->{port}'";
 }
 
+# Words of the command line in place of those that it had, for the next start.
+sub use_options
+{
+	my ($self, @options) = @_;
+
+	$self->{options} = [ @options, $> == 0 ? ('-u', 'nobody') : () ];
+	return;
+}
+
 # Start and wait until it answers.
 sub start
 {

@@ -64,6 +64,11 @@ sub hold_requests { my ($self, %how) = @_; return $self->command('hold', $how{al
 # What was held goes to the server, even for a client that has gone. Says how many bytes it is.
 sub release_requests { return $_[0]->command('release'); }
 
+# Replies stay here, those to later connections as well; requests go on, so the server does what its
+# client does not hear of. Release sends what is held.
+sub hold_replies { return $_[0]->command('mute', 1); }
+sub release_replies { return $_[0]->command('mute', 0); }
+
 # Bytes that are held, or could not be delivered since then.
 sub kept { return $_[0]->command('kept'); }
 
@@ -139,7 +144,7 @@ my (%connection, $last_number);
 
 # what is in force
 my ($target, $quiet);              # the time is set as long as a switch is under way
-my ($frozen, $hold_new, $refusing);
+my ($frozen, $hold_new, $muted, $refusing);
 my ($cut, @plugs);                 # our own connections to ourselves
 my ($reset_bytes, $resets_left);
 my ($piece, $delay, $rate);
@@ -209,6 +214,7 @@ sub obey
 		$_->{held} = 0 foreach values %connection;
 		return $kept;
 	}
+	elsif ($command eq 'mute') { $muted = $words[0]; }
 	elsif ($command eq 'kept')
 	{
 		my $kept = 0;
@@ -314,7 +320,7 @@ sub wishes
 		vec($$writing, $server, 1) = 1 if $t <= 0;
 		$timeout = $t if $t > 0;
 	}
-	if ($down->{buffer} ne '')
+	if ($down->{buffer} ne '' && !$muted)
 	{
 		my $t = time_to_wait($down, $c->{client});
 

@@ -155,6 +155,15 @@ sub restore_dump
 	return;
 }
 
+# The next start has nothing.
+sub forget_dump
+{
+	my ($self) = @_;
+
+	unlink("$self->{dir}/dump.rdb") or $!{ENOENT} or die "could not remove the dump: $!";
+	return;
+}
+
 # --- what MemcachedServer.pm has as well ---
 
 # undef when there is none.

@@ -19,6 +19,7 @@ INSERT INTO surface VALUES
 ('fetch_many(entity regclass, keys text, strategy text DEFAULT ''refresh''::text, consistent boolean DEFAULT false, OUT key text, OUT value jsonb)', 'SETOF record', true),
 ('key(entity regclass, key "any", server name DEFAULT NULL::name)', 'text', true),
 ('key(entity regclass, key text, server name DEFAULT NULL::name)', 'text', true),
+('audit(entity regclass, sample integer DEFAULT 1000, OUT key text, OUT tier text, OUT problem text, OUT cached jsonb, OUT current jsonb)', 'SETOF record', true),
 ('inspect(entity regclass, key "any", OUT tier text, OUT present boolean, OUT bytes integer, OUT ttl interval, OUT fenced boolean)', 'SETOF record', true),
 ('inspect(entity regclass, key text, OUT tier text, OUT present boolean, OUT bytes integer, OUT ttl interval, OUT fenced boolean)', 'SETOF record', true),
 ('invalidate(entity regclass, key "any")', 'void', true),

@@ -193,7 +193,8 @@ $node->pgbench(
 	'-n -c 6 -j 2 -t 300',
 	0,
 	[qr{actually processed: 1800/1800}, qr{number of failed transactions: 0 }],
-	[qr{^$}],
+	# who looks at a table that is just going may see it without its triggers
+	[qr{^(?:WARNING:  entity "victim" is not cached: the row trigger .*\nHINT: .*\n)*$}],
 	'a table is dropped and made again under its readers',
 	{
 		'008_read@19' => "SELECT read_victim();\n" x 5,

@@ -184,6 +184,9 @@ my %scenario = (
 	'fill-marker' => sub {
 		my ($also) = @_;
 
+		# what is sent too early would not be stored
+		$also .= ', fill-position' if $also ne '';
+
 		disable($node, "marker-write$also");
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
@@ -193,6 +196,33 @@ my %scenario = (
 		$node->safe_psql('postgres', "SELECT cachekit.fetch('item', 3)");
 		$redis->poll('1', 'EXISTS', $also eq '' ? 'postgres:item:3' : 'postgres:item:1');
 		return $redis->cli('EXISTS', 'postgres:item:1') eq '0';
+	},
+
+	# data go back under a living connection, and a document is stored there before that is noticed
+	'fill-position' => sub {
+		my ($also) = @_;
+		my ($marker, $holder, $faults, $stored);
+
+		marked($node, $redis);
+		$marker = $redis->cli('GET', 'postgres:cachekit');
+		$node->safe_psql('postgres', q{
+			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
+		marked($node, $redis);
+		# neither a read nor the next marker notices; who does is held before it begins anew
+		disable($node, "marker-write, read-marker$also");
+		stop_at($node, 'marker-read');
+		$holder = hold($node, 'marker-read');
+		$redis->cli('SET', 'postgres:cachekit', $marker);
+		$faults = stat_of('reconnects');
+		$node->poll_query_until('postgres',
+			"SELECT cachekit.fetch('item', 1) IS NOT NULL AND (SELECT reconnects > $faults FROM cachekit.stat_servers)")
+		  or die 'nothing was noticed'
+		  if $also eq '';
+		fill(1) if $also ne '';
+		$stored = $redis->cli('EXISTS', 'postgres:item:1');
+		stop_at($node, '');
+		$holder->quit;
+		return $stored eq '0';
 	},
 
 	# a server that has not come as far as the last change
@@ -325,9 +355,9 @@ my %scenario = (
 );
 
 # Guards that a scenario switches off itself, together with others.
-my %itself = map { $_ => 1 } ('fill-marker', 'marker-trace', 'read-position', 'readable', 'visibility-wait');
+my %itself = map { $_ => 1 } ('fill-marker', 'fill-position', 'marker-trace', 'read-position', 'readable', 'visibility-wait');
 
-foreach my $guard (sort keys %scenario)
+foreach my $guard (guards_to_try(keys %scenario))
 {
 	begin();
 	ok($scenario{$guard}->(''), "$guard on: all is right");

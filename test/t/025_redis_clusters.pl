@@ -279,5 +279,80 @@ $scenario{recovery} = sub {
 	$node->stop;
 };
 
+# --- a commit that the feed does not know (row 4) ---
+
+# Scenarios that run with their guard on and off; true when it has done its work.
+my %guarded = (
+
+	# A transaction writes its record, the sender empties the namespace and begins behind that, the
+	# transaction commits: what shows it is filled. Then a copy that lacks the commit goes on, on the
+	# same timeline: a standby that is started as no standby any more.
+	'mark-any-commit' => sub {
+		my ($also) = @_;
+		my $state = $also eq '' ? 'on' : 'off';
+		my $what = "a commit that the feed does not know, $state";
+		my $node = first_life("known$state");
+		my ($lacking, $holder, $writer, $reconnects, $flushes, $position, $reached, $ghost);
+
+		delivered($node, 'hot') or die "$what: not ready";
+		disable($node, substr($also, 2)) if $also ne '';
+		$node->backup('backup');
+		$lacking = cluster_from($node, 'backup', "unknown$state", has_streaming => 1);
+		$lacking->start;
+
+		$holder = hold($node, 'recorded');
+		$writer = session($node, 'postgres', q{cachekit.debug_stop = 'recorded'});
+		send_query($writer, 'UPDATE t SET v = v + 100 WHERE id = 1');
+		wait_at_step($node, 'recorded');
+		($reconnects, $flushes) = map { server_stat($node, 'hot', $_) } 'reconnects', 'flushes';
+		$redis->cli('FLUSHALL');
+		wait_for_server($node, 'hot',
+			"reconnects > $reconnects AND flushes > $flushes AND state = 'ready'")
+		  or die "$what: it has not begun anew";
+		marked($node, $redis);
+		$node->wait_for_catchup($lacking);
+		$lacking->stop;
+
+		$holder->quit;
+		result($writer);
+		$writer->quit;
+		marked($node, $redis);
+		filled($node, $redis, 't', 1) or die "$what: it was not filled";
+		is($redis->cli('GET', 'postgres:t:1'), '{"v": 100, "id": 1}', "$what: it is in Redis");
+		$position = server_stat($node, 'hot', 'position');
+		$node->stop('immediate');
+
+		# nothing is sent before this one's WAL is longer
+		hold_redis();
+		unlink($lacking->data_dir . '/standby.signal') or die "could not unlink: $!";
+		$lacking->start;
+		$lacking->safe_psql('postgres',
+			q{INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 200)});
+		$reached = insert_lsn($lacking);
+		is($lacking->safe_psql('postgres', "SELECT '$reached'::pg_lsn > '$position'"), 't',
+			"$what: the WAL goes beyond the marker ($position, now $reached)");
+		release_redis();
+		wait_until_ready($lacking, 'hot') or die "$what: not ready";
+		is(server_stat($lacking, 'hot', 'resumes > 0, flushes > 0'), $also eq '' ? 'f|t' : 't|f',
+			"$what: whether it is flushed");
+		$ghost = wrong_fetches($lacking);
+		if ($also eq '')
+		{
+			right_again($lacking, $what);
+			flushed_because($lacking, 0, qr/the WAL there is another/, $what);
+		}
+		$lacking->stop;
+		return $ghost eq '0';
+	});
+
+%scenario = () if defined $ENV{CACHEKIT_GUARD};
+foreach my $guard (guards_to_try(keys %guarded))
+{
+	$scenario{$guard} = sub {
+		ok($guarded{$guard}->(''), "$guard on: all is right");
+		ok(!$guarded{$guard}->(", $guard"), "$guard off is caught");
+	};
+}
+
 run_scenarios(%scenario);
 done_testing();

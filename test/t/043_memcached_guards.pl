@@ -282,6 +282,8 @@ my %scenario = (
 	'fill-marker' => sub {
 		my ($also) = @_;
 
+		# what is sent too early would not be stored
+		$also .= ', fill-position' if $also ne '';
 		disable($node, "marker-write$also");
 		$node->safe_psql('postgres', q{
 			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
@@ -290,6 +292,34 @@ my %scenario = (
 		# the sender has had its turn when a row that nobody has changed since is there
 		fill($also eq '' ? 3 : 1);
 		return ($cache->get('postgres:item:1') // '') eq '';
+	},
+
+	# rows 4 and 10: data go back under a living connection, and a document is stored there before that
+	# is noticed
+	'fill-position' => sub {
+		my ($also) = @_;
+		my ($marker, $holder, $faults, $stored);
+
+		marked($node, $cache);
+		$marker = $cache->get('postgres:cachekit');
+		$node->safe_psql('postgres', q{
+			UPDATE item SET v = 'new' WHERE id = 1; SELECT cachekit.wait_for_delivery('60 s')});
+		marked($node, $cache);
+		# neither a read nor the next marker notices; who does is held before it begins anew
+		disable($node, "marker-write, read-marker$also");
+		stop_at($node, 'marker-read');
+		$holder = hold($node, 'marker-read');
+		$cache->set('postgres:cachekit', $marker);
+		$faults = stat_of('reconnects');
+		$node->poll_query_until('postgres',
+			"SELECT cachekit.fetch('item', 1) IS NOT NULL AND (SELECT reconnects > $faults FROM cachekit.stat_servers)")
+		  or die 'nothing was noticed'
+		  if $also eq '';
+		fill(1) if $also ne '';
+		$stored = ($cache->get('postgres:item:1') // '') ne '';
+		stop_at($node, '');
+		$holder->quit;
+		return !$stored;
 	},
 
 	# row 5: a record that is in the WAL before the marker's position, and commits after it
@@ -353,7 +383,7 @@ my %scenario = (
 );
 
 # Guards that a scenario switches off itself, together with others.
-my %itself = map { $_ => 1 } qw(fill-marker marker-trace read-marker read-position readable);
+my %itself = map { $_ => 1 } qw(fill-marker fill-position marker-trace read-marker read-position readable);
 
 # With these arguments, each a run of its own.
 my %variants = (
@@ -361,7 +391,7 @@ my %variants = (
 		[ 'UPDATE', 'flush_all' ], [ 'TRUNCATE', 'flush_all' ], [ 'TRUNCATE', 'scan' ],
 		[ 'flush', 'flush_all' ], [ 'flush', 'scan' ] ]);
 
-foreach my $guard (sort keys %scenario)
+foreach my $guard (guards_to_try(keys %scenario))
 {
 	foreach my $variant (@{ $variants{$guard} // [ [] ] })
 	{

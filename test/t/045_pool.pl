@@ -104,7 +104,7 @@ my %scenario = (
 		my $reconnects = short_lives();
 
 		ok(wait_for_server($node, 'hot', "reconnects > $reconnects"),
-			"$what: without draining them first, the sender has to begin anew");
+			"$what: pool-drain off is caught: the sender has to begin anew");
 		disable($node, '');
 		options(q{DROP max_lifetime});
 	},

@@ -48,17 +48,23 @@ sub run_cards
 	return ($right, $out, %number);
 }
 
-# One that must find no fault.
+# One that must find no fault, and in which enough has happened: the numbers that are given. On a slow
+# machine that takes longer.
 sub check
 {
-	my ($what, @options) = @_;
+	my ($what, $enough, @options) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($right, $out, %number) = run_cards(@options);
+	my ($right, $out, %number);
+	my %least = ('reads checked' => 200, 'transactions of pgbench' => 50, %$enough);
 
+	foreach my $seconds (2, 8, 32)
+	{
+		($right, $out, %number) = run_cards('--seconds', $seconds, '--round', $seconds > 2 ? 4 : 1, @options);
+		last if !$right || !grep { ($number{$_} // 0) <= $least{$_} } keys %least;
+	}
 	ok($right, "$what: every read was right") or diag($out);
 	is($number{violations}, 0, "$what: no violation");
-	cmp_ok($number{'reads checked'}, '>', 200, "$what: many reads were checked");
-	cmp_ok($number{'transactions of pgbench'}, '>', 50, "$what: much was changed");
+	cmp_ok($number{$_}, '>', $least{$_}, "$what: $_") foreach sort keys %least;
 	diag(sprintf("$what, seed %s: %s", $out =~ /^seed (\d+)/,
 			join ', ', map { "$_ " . ($number{$_} // 'none') } 'reads checked',
 			'transactions of pgbench', 'account_card local_hits', 'account_card server_hits',
@@ -67,12 +73,11 @@ sub check
 }
 
 my @servers = ('--redis', '--memcached');
-my @seconds = ('--seconds', 2, '--round', 1);
 
 foreach my $kind ('invalidate', 'refresh')
 {
-	my @options = ('--on-change', $kind, @seconds);
-	my %number = check("$kind, shared memory", @options);
+	my @options = ('--on-change', $kind);
+	my %number = check("$kind, shared memory", {}, @options);
 
 	cmp_ok($number{'account_card local_hits'}, '>', $number{'reads checked'} / 20,
 		"$kind, shared memory: many reads were answered by it");
@@ -80,31 +85,21 @@ foreach my $kind ('invalidate', 'refresh')
 	foreach my $local (0, 1)
 	{
 		my $what = $kind . ', ' . ($local ? 'shared memory and servers' : 'servers only');
+		my %least = map { ("documents in $_" => 100, $local ? () : ("answered by $_" => 50)) }
+		  ('Redis', 'Memcached');
 
-		%number = check($what, @options, @servers, $local ? () : '--no-local');
-		cmp_ok($number{"documents in $_"}, '>', 100, "$what: there were documents in $_")
-		  foreach ('Redis', 'Memcached');
-		if ($local)
-		{
-			cmp_ok($number{'account_card local_hits'}, '>', $number{'reads checked'} / 20,
-				"$what: many reads were answered by the memory");
-		}
-		else
-		{
-			cmp_ok($number{"answered by $_"}, '>', 50, "$what: some reads were answered by $_")
-			  foreach ('Redis', 'Memcached');
-		}
+		%number = check($what, \%least, @options, @servers, $local ? () : '--no-local');
+		cmp_ok($number{'account_card local_hits'}, '>', $number{'reads checked'} / 20,
+			"$what: many reads were answered by the memory") if $local;
 	}
 }
 
-# Who changes a branch has more keys than he may remember.
-my %whole = check('whole entities', '--whole', '--on-change', 'refresh', @seconds, @servers);
-cmp_ok($whole{'account_card flushes'}, '>', 10, 'whole entities: they were invalidated as such');
+# Who changes a branch has more keys than he may remember, and invalidates all of them.
+check('whole entities', { 'account_card flushes' => 10 }, '--whole', '--on-change', 'refresh', @servers);
 
 # Links that come while what they lead to is being changed: few documents can be stored meanwhile.
 my @links = ('--links', '--accounts', 100, '--clients', 12);
-my %links = check('links', @links, '--seconds', 3);
-cmp_ok($links{'account_card local_hits'}, '>', 50, 'links: some reads were answered by the memory');
+check('links', { 'account_card local_hits' => 50 }, @links);
 
 # The load finds what it should find, and then ends.
 my %options = (
@@ -117,7 +112,7 @@ my %options = (
 foreach my $guard (sort keys %options)
 {
 	disable($node, $guard);
-	my ($right, $out, %number) = run_cards('--seconds', 30, '--first', @{ $options{$guard} });
+	my ($right, $out, %number) = run_cards('--seconds', 120, '--first', @{ $options{$guard} });
 
 	ok(!$right && ($number{violations} // 0) > 0, "$guard off: that is found") or diag($out);
 	diag("$guard off: " . ($number{'reads checked'} // 'no') . ' reads; '
