@@ -251,6 +251,7 @@ report(Session *control, const CardCounts *counts, uint64_t transactions, double
 	if (!control_print_senders(control))
 		report_fatal("lost the connection");
 	report_kinds();
+	report_result(reads, 0, 0, counts->documents[CACHE_REDIS] + counts->documents[CACHE_MEMCACHED]);
 }
 
 int

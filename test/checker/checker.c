@@ -18,6 +18,7 @@
 #include "faults.h"
 #include "history.h"
 #include "memcached.h"
+#include "orders.h"
 #include "outage.h"
 #include "redis.h"
 #include "report.h"
@@ -40,6 +41,10 @@ int			ntables;
 
 /* No fault at the end, so that there is more to compare than an empty cache. */
 #define QUIET_END	INT64_C(2000000000)
+
+#define SECOND_NS	INT64_C(1000000000)
+#define ORDERS_NS	INT64_C(10000000)	/* between two looks for orders */
+#define HELD_MS		20			/* between two looks of a session that may not work */
 
 static Session *sessions;		/* [0] is the control session */
 static int	nsessions;			/* without the control session */
@@ -67,17 +72,22 @@ usage(FILE *out)
 			"  --memcached[=HOSTS]  the same with a private Memcached of so many hosts (1);\n"
 			"                       with --redis all tables are cached in both, and a third\n"
 			"                       one asks Memcached first\n"
-			"  --direct N           sessions that ask Memcached themselves (2)\n"
+			"  --direct N           sessions that ask a cache server themselves, for each kind\n"
+			"                       that there is (2)\n"
 			"  --synchronous        COMMIT waits for the cache servers, and sessions that ask\n"
-			"                       Memcached themselves must see what it has done; not with\n"
+			"                       a server themselves must see what it has done; not with\n"
 			"                       faults\n"
 			"  --refresh[=absent]   changed documents are loaded again, if they are cached or\n"
 			"                       whether they are or not\n"
 			"  --no-local           with these: only the tables that are cached there only\n"
 			"  --redis-faults N, --memcached-faults N\n"
 			"                       one fault of it per so many seconds, 0: none (0)\n"
+			"  --redis-at HOST:PORT, --memcached-at HOST:PORT,...\n"
+			"                       use these, which run already, in place of private ones\n"
+			"  --orders             obey orders by stdin until \"end\": see README.md\n"
 			"  --progress SECONDS   between progress lines, 0: none (10)\n"
 			"  --show N             violations that are printed in full (20)\n"
+			"  --first              the first violation ends the load\n"
 			"Drops and makes the schemas ck_local, ck_redis and ck_memcached, and the servers\n"
 			"ck_redis and ck_memcached.\n"
 			"Exit status: 0 all reads were right, 1 violations, 2 the run could not be\n"
@@ -107,8 +117,12 @@ parse_options(int argc, char **argv)
 		{"no-local", no_argument, NULL, 'l'},
 		{"redis-faults", required_argument, NULL, 'f'},
 		{"memcached-faults", required_argument, NULL, 'F'},
+		{"redis-at", required_argument, NULL, 'A'},
+		{"memcached-at", required_argument, NULL, 'B'},
+		{"orders", no_argument, NULL, 'O'},
 		{"progress", required_argument, NULL, 'P'},
 		{"show", required_argument, NULL, 'o'},
+		{"first", no_argument, NULL, '1'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0}
 	};
@@ -178,11 +192,27 @@ parse_options(int argc, char **argv)
 			case 'f':
 				options.redis_faults = (int) option_number(optarg, 0, 1000000);
 				break;
+			case 'A':
+				options.redis = true;
+				options.redis_at = optarg;
+				break;
+			case 'B':
+				options.memcached = 1;
+				options.memcached_at = optarg;
+				for (const char *p = optarg; *p != '\0'; p++)
+					options.memcached += *p == ',';
+				break;
+			case 'O':
+				options.orders = true;
+				break;
 			case 'P':
 				options.progress = (int) option_number(optarg, 0, 1000000);
 				break;
 			case 'o':
 				options.show = (int) option_number(optarg, 1, 1000000);
+				break;
+			case '1':
+				options.first = true;
 				break;
 			case 'h':
 				usage(stdout);
@@ -197,7 +227,10 @@ parse_options(int argc, char **argv)
 		(options.synchronous &&
 		 (options.redis_faults > 0 || options.memcached_faults > 0)) ||
 		(options.redis_faults > 0 && !options.redis) ||
-		(options.memcached_faults > 0 && options.memcached == 0))
+		(options.memcached_faults > 0 && options.memcached == 0) ||
+		(options.redis_at != NULL && options.redis_faults > 0) ||
+		(options.memcached_at != NULL &&
+		 (options.memcached_faults > 0 || options.memcached > MAX_MEMCACHED)))
 	{
 		usage(stderr);
 		exit(2);
@@ -231,9 +264,12 @@ session_main(void *arg)
 	{
 		if (outage_noticed())
 			outage_wait(s);
+		else if (!orders_begin_work(s))
+			pause_ms(HELD_MS);
 		else
 		{
 			s->work(s);
+			orders_end_work(s);
 			if (session_lost(s))
 				outage_notice(s);
 		}
@@ -247,9 +283,10 @@ static void
 make_sessions(void)
 {
 	int			nddl = options.ddl_ms > 0 ? ntables : 0;
-	int			ndirect = options.memcached > 0 && options.direct > 0 ? options.direct + 1 : 0;
+	int			first_direct = options.writers + options.readers + nddl + 1;
+	int			ndirect = options.direct * (options.redis + (options.memcached > 0));
 
-	nsessions = options.writers + options.readers + nddl + ndirect;
+	nsessions = first_direct - 1 + ndirect + (ndirect > 0 ? 1 : 0);
 	sessions = calloc((size_t) nsessions + 1, sizeof(Session));
 	if (sessions == NULL)
 		report_fatal("out of memory");
@@ -282,11 +319,13 @@ make_sessions(void)
 			s->work = ddl_work;
 			s->table = i - 1 - options.writers - options.readers;
 		}
-		else if (i < nsessions)
+		else if (i < first_direct + ndirect)
 		{
 			s->role = "direct";
 			s->work = direct_work;
-			s->table = i % ntables;
+			s->cache = options.redis && i < first_direct + options.direct ?
+				CACHE_REDIS : CACHE_MEMCACHED;
+			s->table = (i - first_direct) % ntables;
 		}
 		else
 		{
@@ -350,27 +389,64 @@ compare_at_rest(void)
 	return control_print_senders(control);
 }
 
+/* Executes an order, if there is one; false: it was the last. */
+static bool
+obey_orders(void)
+{
+	uint64_t	totals[COUNTERS];
+
+	switch (orders_next())
+	{
+		case ORDER_STATUS:
+			if (!take_hits())
+				outage_notice(&sessions[0]);
+			sum_counts(totals);
+			orders_done("status reads=%llu commits=%llu violations=%llu outages=%d local=%lld "
+						"servers=%lld", (unsigned long long) report_checked(totals),
+						(unsigned long long) totals[COUNT_COMMITTED],
+						(unsigned long long) report_violations(), outages(),
+						(long long) summary.hits.local, (long long) summary.hits.server);
+			break;
+		case ORDER_REST:
+			outage_rest();
+			outage_recover(&sessions[0], nsessions, compare_at_rest);
+			orders_done("rest violations=%llu", (unsigned long long) report_violations());
+			break;
+		case ORDER_END:
+			return false;
+		case ORDER_NONE:
+			break;
+	}
+	return true;
+}
+
 static void
 run_load(void)
 {
 	Session    *control = &sessions[0];
-	int64_t		end = now_ns() + options.seconds * INT64_C(1000000000);
+	int64_t		end = options.orders ? INT64_MAX : now_ns() + options.seconds * SECOND_NS;
 	int64_t		begin = now_ns();
 	int64_t		next_line = begin;
+	int64_t		next_look = begin;
 
 	for (;;)
 	{
 		int64_t		now = now_ns();
 		int64_t		wake;
 
-		if (!outage_noticed() && !take_hits())
-			outage_notice(control);
+		if (!outage_noticed() && now >= next_look)
+		{
+			if (!take_hits())
+				outage_notice(control);
+			next_look = now + SECOND_NS;
+		}
 		if (outage_noticed())
 		{
-			outage_recover(control, nsessions);
+			outage_recover(control, nsessions, NULL);
 			printf("outage %d is over\n", outages());
 		}
-		if (now >= end)
+		if (now >= end || (options.first && report_violations() > 0) ||
+			(options.orders && !outage_noticed() && !obey_orders()))
 			break;
 		if (options.progress > 0 && now >= next_line)
 		{
@@ -378,14 +454,14 @@ run_load(void)
 
 			sum_counts(totals);
 			report_progress(totals, (double) (now - begin) / 1e9);
-			next_line = now + options.progress * INT64_C(1000000000);
+			next_line = now + options.progress * SECOND_NS;
 		}
 		if (!outage_noticed() && now >= faults_due() && now < end - QUIET_END)
 		{
 			faults_do(control);
 			now = now_ns();
 		}
-		wake = now + INT64_C(1000000000);
+		wake = now + (options.orders ? ORDERS_NS : SECOND_NS);
 		if (wake > end)
 			wake = end;
 		if (wake > faults_due() && faults_due() < end - QUIET_END)
@@ -450,7 +526,7 @@ main(int argc, char **argv)
 	while (outage_noticed() || !compare_at_rest())
 	{
 		outage_notice(&sessions[0]);
-		outage_recover(&sessions[0], nsessions);
+		outage_recover(&sessions[0], nsessions, NULL);
 	}
 	sum_counts(totals);
 	summary.seconds = (double) (now_ns() - begin) / 1e9;

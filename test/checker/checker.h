@@ -23,18 +23,22 @@ typedef struct Options
 	int			ddl_ms;			/* one DDL step per so many ms, 0: none */
 	int			progress;		/* seconds between progress lines, 0: none */
 	int			show;			/* violations that are printed in full */
+	bool		first;			/* the first violation ends the load */
 	uint64_t	seed;			/* of all random choices */
 	bool		survive;		/* wait for a server that goes away */
 	int			async;			/* percentage of asynchronous commits */
 	bool		redis;			/* cache in a Redis, too */
 	int			memcached;		/* and on so many hosts of Memcached, 0: not there */
-	int			direct;			/* sessions that ask Memcached themselves */
+	int			direct;			/* sessions that ask a cache server themselves, of each kind */
 	bool		synchronous;	/* COMMIT waits for the cache servers */
 	bool		refresh;		/* changed documents are loaded again, */
 	bool		refresh_absent; /* also those that are not cached */
 	bool		without_local;	/* only on these servers */
 	int			redis_faults;	/* one fault of it per so many seconds, 0: none */
 	int			memcached_faults;	/* the same */
+	const char *redis_at;		/* HOST:PORT of one that runs already, NULL: a private one */
+	const char *memcached_at;	/* the same, with commas between several */
+	bool		orders;			/* obey what comes by stdin, until it says "end" */
 } Options;
 
 /* The cache servers that a run can have. */
@@ -88,8 +92,13 @@ extern int	ntables;
 typedef enum Counter
 {
 	COUNT_READS,				/* documents judged by the bounds */
-	COUNT_DIRECT,				/* documents that Memcached returned, asked by us */
-	COUNT_DIRECT_ASKED,			/* keys that it was asked for */
+	COUNT_MANY,					/* of them, those of fetch_many */
+	COUNT_SET_READS,			/* and those that were of one moment */
+	COUNT_SETS,					/* such sets */
+	COUNT_DIRECT_REDIS,			/* documents that Redis returned, asked by us */
+	COUNT_DIRECT_MEMCACHED,		/* the same of Memcached */
+	COUNT_ASKED_REDIS,			/* keys that it was asked for */
+	COUNT_ASKED_MEMCACHED,
 	COUNT_DELIVERIES,			/* that direct reads were held to */
 	COUNT_OWN,					/* documents read back in the writer's own transaction */
 	COUNT_SNAPSHOT,				/* documents compared with a SELECT, REPEATABLE READ */

@@ -1,8 +1,9 @@
 /*
  * client.c
- *		A small client of Memcached's text protocol, over a Unix socket.
+ *		A small client of Memcached's text protocol, over a Unix socket or TCP.
  */
 #include <errno.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,20 +17,55 @@
 
 #define PIECE	65536
 
-bool
-client_open(Client *c, const char *path, int timeout_ms)
+/* A socket that is connected to HOST:PORT, or to a path; -1 if there is nobody. */
+static int
+connect_to(const char *place, const struct timeval *timeout)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct sockaddr_un path = {.sun_family = AF_UNIX};
+	struct addrinfo local = {
+		.ai_family = AF_UNIX, .ai_socktype = SOCK_STREAM,
+		.ai_addr = (struct sockaddr *) &path, .ai_addrlen = sizeof(path)
+	};
+	struct addrinfo *found = NULL;
+	struct addrinfo *address = &local;
+	int			fd;
+
+	if (strchr(place, '/') == NULL)
+	{
+		const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+		const char *colon = strrchr(place, ':');
+		char		host[256];
+
+		snprintf(host, sizeof(host), "%.*s", colon != NULL ? (int) (colon - place) : 0, place);
+		if (colon == NULL || getaddrinfo(host, colon + 1, &hints, &found) != 0)
+			report_fatal("\"%s\" is neither a path nor HOST:PORT", place);
+		address = found;
+	}
+	else
+		snprintf(path.sun_path, sizeof(path.sun_path), "%s", place);
+	fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		report_fatal("could not make a socket: %s", strerror(errno));
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeout, sizeof(*timeout)) != 0 ||
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, timeout, sizeof(*timeout)) != 0 ||
+		connect(fd, address->ai_addr, address->ai_addrlen) != 0)
+	{
+		close(fd);
+		fd = -1;
+	}
+	if (found != NULL)
+		freeaddrinfo(found);
+	return fd;
+}
+
+bool
+client_open(Client *c, const char *place, int timeout_ms)
+{
 	struct timeval timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
 
 	c->at = c->len = 0;
-	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	c->fd = connect_to(place, &timeout);
 	if (c->fd < 0)
-		report_fatal("could not make a socket: %s", strerror(errno));
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	if (setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) != 0 ||
-		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) != 0 ||
-		connect(c->fd, (struct sockaddr *) &address, sizeof(address)) != 0)
 		client_close(c);
 	return c->fd >= 0;
 }

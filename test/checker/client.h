@@ -1,6 +1,6 @@
 /*
  * client.h
- *		A small client of Memcached's text protocol, over a Unix socket.
+ *		A small client of Memcached's text protocol, over a Unix socket or TCP.
  *
  * It shares nothing with cachekit's, nor with a library, and asks the host
  * that it is told to: where a key is, is not its business.  When anything goes
@@ -21,8 +21,8 @@ typedef struct Client
 	size_t		len;			/* come so far */
 } Client;
 
-/* *c is new, or closed */
-extern bool client_open(Client *c, const char *path, int timeout_ms);
+/* *c is new, or closed; the place is the path of a socket, or HOST:PORT */
+extern bool client_open(Client *c, const char *place, int timeout_ms);
 extern void client_close(Client *c);
 
 extern bool client_send(Client *c, const char *bytes);

@@ -75,12 +75,11 @@ control_make_server(Session *c, Cache cache)
 	char		sql[1600];
 
 	snprintf(sql, sizeof(sql), "CREATE SERVER %s FOREIGN DATA WRAPPER cachekit OPTIONS "
-			 "(kind '%s', %s '%s', namespace '" NAMESPACE "', command_timeout '300ms', "
+			 "(kind '%s', %s, namespace '" NAMESPACE "', command_timeout '300ms', "
 			 "breaker_reset '200ms', connections '2', max_inflight '640', "
 			 "max_lifetime '30min', idle_timeout '10min')", caches[cache].server,
 			 cache == CACHE_REDIS ? "redis" : "memcached",
-			 cache == CACHE_REDIS ? "host" : "hosts",
-			 cache == CACHE_REDIS ? redis_socket() : memcached_list());
+			 cache == CACHE_REDIS ? redis_address() : memcached_address());
 	return command(c, sql);
 }
 
@@ -124,8 +123,21 @@ make_table(Session *c, int table)
 			 first, first + options.keys - 1);
 	if (!command(c, sql))
 		return false;
-	history_done(ids, options.keys);
+	history_done(ids, options.keys, false);
 	free(ids);
+	return true;
+}
+
+static bool
+take_timeline(Session *c)
+{
+	PGresult   *res = query(c, "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))"
+							"::bit(32)::int");
+
+	if (res == NULL)
+		return false;
+	history_timeline((uint32_t) strtoul(PQgetvalue(res, 0, 0), NULL, 10));
+	PQclear(res);
 	return true;
 }
 
@@ -150,21 +162,25 @@ control_setup(Session *c)
 	for (int t = 0; t < ntables; t++)
 		if (!make_table(c, t))
 			return false;
-	if (!control_delivered(c))
+	if (!take_timeline(c) || !control_delivered(c))
 		return false;
 	if (report_violations() > 0)
 		report_fatal("the cache server cannot be used; see cachekit.health()");
 	return true;
 }
 
-/* A server that has just been started may still have sessions of its own. */
+/*
+ * A server that has just been started may still have sessions of its own, and
+ * one that is to take over may still be a standby.
+ */
 bool
 control_wait_alone(Session *c)
 {
 	for (;;)
 	{
 		PGresult   *res = query(c, "SELECT 1 FROM pg_stat_activity WHERE application_name = '"
-								APPLICATION_NAME "' AND pid <> pg_backend_pid()");
+								APPLICATION_NAME "' AND pid <> pg_backend_pid() "
+								"UNION ALL SELECT 1 WHERE pg_is_in_recovery()");
 		bool		alone = res != NULL && PQntuples(res) == 0;
 
 		PQclear(res);
@@ -210,6 +226,8 @@ truth_of_table(Session *c, int table)
 bool
 control_truth(Session *c)
 {
+	if (!take_timeline(c))
+		return false;
 	for (int t = 0; t < ntables; t++)
 		if (!truth_of_table(c, t))
 			return false;

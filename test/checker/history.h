@@ -48,8 +48,9 @@ typedef struct Bound
 	int64_t		committed_at;
 	Version		returned;		/* newest version that a read has returned */
 	int64_t		returned_at;
-	bool		delivered;		/* a direct read: "committed" has also been
+	bool		direct;			/* a direct read: "committed" has also been
 								 * delivered, "returned" is not set */
+	Version		newest;			/* of a direct read: what others call "committed" */
 	int			shape;			/* newest known shape of the table */
 	uint64_t	window;			/* of the table, see history_window_moves */
 } Bound;
@@ -59,7 +60,8 @@ typedef enum ReadRule
 {
 	READ_STRICT,				/* G1 */
 	READ_SNAPSHOT,				/* old snapshot: TRUNCATE may hide a row from it */
-	READ_MAY_MISS				/* "not here" is always a right answer */
+	READ_MAY_MISS,				/* "not here" is always a right answer */
+	READ_DIRECT					/* the same, and what is shown has to be durable */
 } ReadRule;
 
 extern void history_init(void);
@@ -68,23 +70,43 @@ extern void history_init(void);
 extern WriteId history_write(int key, int writer);
 extern void history_version(WriteId id, Version version, bool absent);
 extern void history_sent(const WriteId *ids, int n);
-extern void history_done(const WriteId *ids, int n);
+extern void history_done(const WriteId *ids, int n, bool delivered);
 extern void history_dead(WriteId id);
 
 /* reads */
 extern void history_bound(int key, Bound *bound);
-extern void history_bound_delivered(int key, Bound *bound);
+extern void history_bound_direct(int key, Cache cache, Bound *bound);
 extern bool history_judge(const Bound *bound, const Seen *seen, ReadRule rule,
 						  const char *how, int session);
 extern int	history_hot_key(int table);
+
+/* Were these documents, each of which was right, all there at one moment? */
+extern bool history_judge_set(const Bound *bounds, const Seen *seen, int n,
+							  const char *how, int session);
+
+/* how long a direct read's document had been old when it was asked for; 0: it was not */
+extern int64_t history_age(const Bound *bound, const Seen *seen);
 
 /*
  * Deliveries: what was committed when one begins has arrived on all cache
  * servers when it is entered, unless it began before an outage.  One session
  * only may call these two.
  */
-extern uint64_t history_delivery_begins(void);
-extern void history_delivered(uint64_t life);
+typedef struct Delivery
+{
+	uint64_t	life;
+	int64_t		begun_at;
+} Delivery;
+
+extern Delivery history_delivery_begins(void);
+extern void history_delivered(Delivery delivery);
+
+/*
+ * The data of a cache server go back to what they were.  That it is noticed
+ * takes a moment; until then no delivery to it counts.  To be called before
+ * and after that.
+ */
+extern void history_goes_back(Cache cache);
 
 /* the shape of a table's documents: odd numbers have a column, even ones none */
 extern int	history_shape_next(int table);
@@ -95,7 +117,14 @@ extern void history_shape_truth(int table, int shape);
 extern void history_window_moves(int table, bool open);
 extern bool history_in_window(const Bound *bound);
 
-/* after an outage, with no other session alive */
+/* The next outage may lose what was committed: another server takes over, or a backup. */
+extern void history_may_lose(void);
+
+/*
+ * After an outage, with no other session alive.  On another timeline commits
+ * may be missing that a cache has shown.
+ */
+extern void history_timeline(uint32_t timeline);
 extern void history_truth(int key, Version version, bool absent);
 extern void history_truth_end(void);
 extern int	history_gone_back(void);	/* keys that lost a commit by it */

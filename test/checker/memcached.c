@@ -32,7 +32,7 @@ typedef struct Host
 static Host hosts[MAX_MEMCACHED];
 static char folder[80];
 static char log_file[100];
-static char list[MAX_MEMCACHED * 108];
+static char address[MAX_MEMCACHED * 108 + 16];	/* options of CREATE SERVER */
 
 const char *
 memcached_path(int host)
@@ -41,9 +41,9 @@ memcached_path(int host)
 }
 
 const char *
-memcached_list(void)
+memcached_address(void)
 {
-	return list;
+	return address;
 }
 
 void
@@ -66,11 +66,36 @@ memcached_start(int host)
 	client_close(&client);
 }
 
+/* Those that run already. */
+static void
+use_given(void)
+{
+	const char *at = options.memcached_at;
+
+	for (int i = 0; i < options.memcached; i++)
+	{
+		int			length = (int) strcspn(at, ",");
+
+		if (length >= (int) sizeof(hosts[i].path))
+			report_fatal("\"%s\" is too long", at);
+		snprintf(hosts[i].path, sizeof(hosts[i].path), "%.*s", length, at);
+		at += length + 1;
+	}
+	snprintf(address, sizeof(address), "hosts '%s'", options.memcached_at);
+	snprintf(log_file, sizeof(log_file), "its log");
+}
+
 void
 memcached_open(void)
 {
+	if (options.memcached_at != NULL)
+	{
+		use_given();
+		return;
+	}
 	process_folder(folder, sizeof(folder));
 	snprintf(log_file, sizeof(log_file), "%s/log", folder);
+	strcat(address, "hosts '");
 	for (int i = 0; i < options.memcached; i++)
 	{
 		Host	   *host = &hosts[i];
@@ -82,9 +107,10 @@ memcached_open(void)
 		if (options.memcached_faults > 0)
 			proxy_open(host->front, host->path);
 		if (i > 0)
-			strcat(list, ",");
-		strcat(list, host->front);
+			strcat(address, ",");
+		strcat(address, host->front);
 	}
+	strcat(address, "'");
 }
 
 void
@@ -97,6 +123,8 @@ memcached_kill(int host)
 void
 memcached_close(bool keep)
 {
+	if (options.memcached_at != NULL)
+		return;
 	for (int i = 0; i < options.memcached; i++)
 	{
 		memcached_kill(i);

@@ -12,14 +12,18 @@
 
 #define MAX_MEMCACHED	9		/* hosts: as many as the option "hosts" has room for */
 
-/* makes a folder below $TMPDIR and starts options.memcached hosts there, on sockets */
+/*
+ * Makes a folder below $TMPDIR and starts options.memcached hosts there, on
+ * sockets; or goes by options.memcached_at, and then what is below must not be
+ * called for them, but for memcached_path and memcached_documents.
+ */
 extern void memcached_open(void);
 
-/* the socket of a host */
+/* the socket of a host, or its HOST:PORT */
 extern const char *memcached_path(int host);
 
-/* what the option "hosts" of the server is: the hosts, or the proxy before them */
-extern const char *memcached_list(void);
+/* where they are, or the proxy before them, as options of CREATE SERVER */
+extern const char *memcached_address(void);
 
 /* kills all; removes the folder too, unless "keep" */
 extern void memcached_close(bool keep);

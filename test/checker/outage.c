@@ -25,6 +25,7 @@ static atomic_bool stopped;		/* the load */
 static int	away;				/* sessions without a connection, or ended */
 static int	left;				/* of these, ended */
 static int	generation;
+static int	rests;				/* of these, those that were ordered */
 
 static void
 init_condition(void)
@@ -52,6 +53,13 @@ outage_notice(Session *s)
 {
 	if (!options.survive)
 		report_fatal("session %d lost its connection: %s", s->number, s->message);
+	set_and_tell(&noticed);
+}
+
+void
+outage_rest(void)
+{
+	rests++;
 	set_and_tell(&noticed);
 }
 
@@ -138,15 +146,16 @@ outage_leave(void)
 int
 outages(void)
 {
-	return generation;
+	return generation - rests;
 }
 
 /*
  * Called by the main thread.  "sessions" is the number of all threads that
- * call outage_wait or outage_leave.
+ * call outage_wait or outage_leave.  What is to be done in the quiet before the
+ * load goes on returns false if the connection was lost.
  */
 void
-outage_recover(Session *control, int sessions)
+outage_recover(Session *control, int sessions, bool (*in_quiet) (void))
 {
 	int64_t		give_up = now_ns() + GIVE_UP_SECONDS * INT64_C(1000000000);
 
@@ -165,7 +174,8 @@ outage_recover(Session *control, int sessions)
 	} while (control->conn == NULL ||
 			 !control_wait_alone(control) ||
 			 !control_truth(control) ||
-			 !control_at_rest(control));
+			 !control_at_rest(control) ||
+			 (in_quiet != NULL && !in_quiet()));
 
 	pthread_mutex_lock(&mutex);
 	away = left;

@@ -18,8 +18,9 @@ extern bool outage_noticed(void);
 extern void outage_wait(Session *s);	/* until it is over; opens the session */
 extern void outage_leave(void);	/* the session ends for good */
 
-/* for the control session */
-extern void outage_recover(Session *control, int sessions);
+/* for the control session; a rest is an outage in which the server stays */
+extern void outage_rest(void);
+extern void outage_recover(Session *control, int sessions, bool (*in_quiet) (void));
 extern int	outages(void);
 
 /* the end of the load */

@@ -46,17 +46,17 @@ reader_failed(Session *s, const Bound *bound, const char *how)
 	}
 }
 
-static void
-judge_text(Session *s, const Bound *bound, const char *text, ReadRule rule, const char *how)
+static bool
+judge_text(Session *s, const Bound *bound, const char *text, ReadRule rule, const char *how,
+		   Seen *seen)
 {
-	Seen		seen;
+	bool		parsed = document_parse(text, seen);
 
-	if (!document_parse(text, &seen))
+	if (!parsed)
 		report_violation("torn", "key %d, %s by session %d returned \"%s\"",
 						 bound->key, how, s->number, text);
-	else
-		(void) history_judge(bound, &seen, rule, how, s->number);
 	count_up(s, COUNT_READS, 1);
+	return parsed && history_judge(bound, seen, rule, how, s->number);
 }
 
 /* NULL for SQL NULL */
@@ -71,6 +71,7 @@ reader_fetch(Session *s, int key, Statement st, ReadRule rule, const char *how)
 {
 	int64_t		param = key;
 	Bound		bound;
+	Seen		seen;
 	PGresult   *res;
 
 	history_bound(key, &bound);
@@ -78,16 +79,23 @@ reader_fetch(Session *s, int key, Statement st, ReadRule rule, const char *how)
 	if (res == NULL)
 		reader_failed(s, &bound, how);
 	else
-		judge_text(s, &bound, text_of(res, 0, 0), rule, how);
+		(void) judge_text(s, &bound, text_of(res, 0, 0), rule, how, &seen);
 	PQclear(res);
 }
 
+/*
+ * Many at once; with "set", of one moment, which is judged on top of what each
+ * of them is.
+ */
 static void
-fetch_many(Session *s)
+fetch_many(Session *s, bool set)
 {
+	const char *how = set ? "fetch_many of one moment" : "fetch_many";
 	int			n = 2 + (int) (session_random(s) % (MAX_MANY - 1));
 	int64_t		keys[MAX_MANY];
 	Bound		bounds[MAX_MANY];
+	Seen		seen[MAX_MANY];
+	int			good = 0;
 	char	   *array;
 	PGresult   *res;
 
@@ -97,11 +105,11 @@ fetch_many(Session *s)
 		history_bound((int) keys[i], &bounds[i]);
 	}
 	array = session_array(keys, n);
-	res = session_run(s, ST_FETCH_MANY, 1, (const char *const *) &array);
+	res = session_run(s, set ? ST_FETCH_SET : ST_FETCH_MANY, 1, (const char *const *) &array);
 	free(array);
 	if (res == NULL)
 	{
-		reader_failed(s, &bounds[0], "fetch_many");
+		reader_failed(s, &bounds[0], how);
 		return;
 	}
 	if (PQntuples(res) != n)
@@ -112,7 +120,13 @@ fetch_many(Session *s)
 		if (atoi(PQgetvalue(res, i, 0)) != keys[i])
 			report_violation("fetch_many", "session %d: row %d should be key %d, is \"%s\"",
 							 s->number, i + 1, (int) keys[i], PQgetvalue(res, i, 0));
-		judge_text(s, &bounds[i], text_of(res, i, 1), READ_STRICT, "fetch_many");
+		good += judge_text(s, &bounds[i], text_of(res, i, 1), READ_STRICT, how, &seen[i]);
+		count_up(s, set ? COUNT_SET_READS : COUNT_MANY, 1);
+	}
+	if (set && good == n)
+	{
+		(void) history_judge_set(bounds, seen, n, how, s->number);
+		count_up(s, COUNT_SETS, 1);
 	}
 	PQclear(res);
 }
@@ -161,6 +175,7 @@ fetch_in_snapshot(Session *s)
 			session_run_ints(s, fetch_first ? ST_SELECT : ST_FETCH, 1, &keys[i]);
 		const char *fetched;
 		const char *selected;
+		Seen		seen;
 
 		if (second == NULL)
 		{
@@ -178,7 +193,7 @@ fetch_in_snapshot(Session *s)
 							 fetched != NULL ? fetched : "no row",
 							 selected != NULL ? selected : "no row");
 		count_up(s, COUNT_SNAPSHOT, 1);
-		judge_text(s, &bounds[i], fetched, READ_SNAPSHOT, "fetch in REPEATABLE READ");
+		(void) judge_text(s, &bounds[i], fetched, READ_SNAPSHOT, "fetch in REPEATABLE READ", &seen);
 		PQclear(first);
 		PQclear(second);
 	}
@@ -191,10 +206,12 @@ reader_work(Session *s)
 {
 	uint32_t	choice = session_random(s) % 1000;
 
-	if (choice < 880)
+	if (choice < 860)
 		reader_fetch(s, key_to_read(s), ST_FETCH, READ_STRICT, "fetch");
+	else if (choice < 890)
+		fetch_many(s, false);
 	else if (choice < 920)
-		fetch_many(s);
+		fetch_many(s, true);
 	else if (choice < 940)
 		fetch_in_transaction(s);
 	else if (choice < 960)

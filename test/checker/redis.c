@@ -1,6 +1,6 @@
 /*
  * redis.c
- *		The private Redis of a run.
+ *		The Redis of a run.
  *
  * Each command has a connection of its own, so that none is surprised by what
  * happened to Redis since the last one.  In its folder are
@@ -32,10 +32,21 @@ enum
 	FILE_SOCKET, FILE_LOG, FILE_DUMP, FILE_COPY
 };
 
+static char address[240];		/* options of CREATE SERVER */
+static char host[200];			/* of options.redis_at */
+static int	port;
+
 const char *
-redis_socket(void)
+redis_address(void)
 {
-	return files[FILE_SOCKET];
+	return address;
+}
+
+redisContext *
+redis_connect(struct timeval timeout)
+{
+	return port != 0 ? redisConnectWithTimeout(host, port, timeout) :
+		redisConnectUnixWithTimeout(files[FILE_SOCKET], timeout);
 }
 
 /* NULL if it does not answer, or only with an error. */
@@ -43,7 +54,7 @@ static redisReply *
 try_command(int argc, const char **argv)
 {
 	struct timeval timeout = {ANSWER_SECONDS, 0};
-	redisContext *context = redisConnectUnixWithTimeout(files[FILE_SOCKET], timeout);
+	redisContext *context = redis_connect(timeout);
 	redisReply *reply = NULL;
 
 	if (context != NULL && context->err == 0 &&
@@ -65,7 +76,8 @@ command(int argc, const char **argv)
 	redisReply *reply = try_command(argc, argv);
 
 	if (reply == NULL)
-		report_fatal("Redis did not execute %s; see %s", argv[0], files[FILE_LOG]);
+		report_fatal("Redis did not execute %s; see %s", argv[0],
+					 port != 0 ? "its log" : files[FILE_LOG]);
 	return reply;
 }
 
@@ -111,9 +123,21 @@ redis_start(bool with_copy)
 void
 redis_open(void)
 {
+	if (options.redis_at != NULL)
+	{
+		const char *colon = strrchr(options.redis_at, ':');
+
+		if (colon == NULL || colon - options.redis_at >= (int) sizeof(host))
+			report_fatal("\"%s\" is not HOST:PORT", options.redis_at);
+		memcpy(host, options.redis_at, (size_t) (colon - options.redis_at));
+		port = (int) option_number(colon + 1, 1, 65535);
+		snprintf(address, sizeof(address), "host '%s', port '%d'", host, port);
+		return;
+	}
 	process_folder(folder, sizeof(folder));
 	for (int i = 0; i < 4; i++)
 		snprintf(files[i], sizeof(files[i]), "%s/%s", folder, names[i]);
+	snprintf(address, sizeof(address), "host '%s'", files[FILE_SOCKET]);
 	redis_start(false);
 }
 
@@ -127,6 +151,8 @@ redis_kill(void)
 void
 redis_close(bool keep)
 {
+	if (port != 0)
+		return;
 	redis_kill();
 	if (keep)
 		return;

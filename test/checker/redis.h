@@ -1,19 +1,27 @@
 /*
  * redis.h
- *		The private Redis of a run.
+ *		The Redis of a run: a private one, or that of --redis-at, which is only
+ *		asked.
  *
  * It keeps nothing on disk but the copies that it is asked for.  Only the main
- * thread may call these functions; what does not work is fatal.  When the
- * checker dies, Redis dies with it.
+ * thread may call these functions, redis_connect() excepted; what does not work is
+ * fatal.  When the checker dies, Redis dies with it.
  */
 #ifndef REDIS_H
 #define REDIS_H
+
+#include <hiredis/hiredis.h>
 
 #include "checker.h"
 
 /* makes a folder below $TMPDIR and starts Redis there, on a socket */
 extern void redis_open(void);
-extern const char *redis_socket(void);
+
+/* a connection to it, for whoever wants one of his own */
+extern redisContext *redis_connect(struct timeval timeout);
+
+/* where it is, as options of CREATE SERVER */
+extern const char *redis_address(void);
 
 /* kills it; removes the folder too, unless "keep" */
 extern void redis_close(bool keep);

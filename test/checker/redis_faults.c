@@ -3,6 +3,7 @@
  *		What happens to the private Redis, and to its sender, under the load.
  */
 #include "faults.h"
+#include "history.h"
 #include "redis.h"
 #include "work.h"
 
@@ -62,15 +63,19 @@ cause(Session *control)
 			redis_do("FLUSHALL");
 			break;
 		case FAULT_SWAPDB:
+			history_goes_back(CACHE_REDIS);
 			redis_do("SWAPDB 0 1");
 			pause_ms((int) (session_random(control) % 2000));
 			redis_do("SWAPDB 0 1");
+			history_goes_back(CACHE_REDIS);
 			break;
 		case FAULT_COPY:
 			redis_copy();
 			break;
 		case FAULT_OLD:
+			history_goes_back(CACHE_REDIS);
 			restart(control, true);
+			history_goes_back(CACHE_REDIS);
 			break;
 		case FAULT_CLIENTS:
 			redis_do("CLIENT KILL TYPE normal");

@@ -11,10 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ages.h"
 #include "faults.h"
 #include "report.h"
 
-#define MAX_KINDS		16
+#define MAX_KINDS		32
 #define LEAST_PERCENT	5		/* of the reads that Redis should answer */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -73,6 +74,22 @@ report_kinds(void)
 }
 
 void
+report_result(uint64_t reads, uint64_t direct_redis, uint64_t direct_memcached,
+			  uint64_t documents)
+{
+	uint64_t	n = reads + direct_redis + direct_memcached;
+	uint64_t	wrong = report_violations();
+	char		bound[32] = "none";
+
+	if (wrong == 0 && n > 0)
+		snprintf(bound, sizeof(bound), "%.3e", 3.0 / (double) n);
+	printf("result: reads=%" PRIu64 " direct_redis=%" PRIu64 " direct_memcached=%" PRIu64
+		   " documents=%" PRIu64 " violations=%" PRIu64 " bound=%s\n", reads, direct_redis,
+		   direct_memcached, documents, wrong, bound);
+	fflush(stdout);
+}
+
+void
 report_fatal(const char *format,...)
 {
 	va_list		args;
@@ -86,6 +103,12 @@ report_fatal(const char *format,...)
 	_Exit(2);
 }
 
+uint64_t
+report_checked(const uint64_t *totals)
+{
+	return totals[COUNT_READS] + totals[COUNT_OWN] + totals[COUNT_SNAPSHOT];
+}
+
 void
 report_progress(const uint64_t *totals, double seconds)
 {
@@ -94,6 +117,12 @@ report_progress(const uint64_t *totals, double seconds)
 		   seconds, totals[COUNT_READS], totals[COUNT_COMMITTED],
 		   totals[COUNT_ROLLED_BACK], report_violations());
 	fflush(stdout);
+}
+
+static uint64_t
+direct_reads(const uint64_t *totals, Cache cache)
+{
+	return totals[cache == CACHE_REDIS ? COUNT_DIRECT_REDIS : COUNT_DIRECT_MEMCACHED];
 }
 
 /*
@@ -116,13 +145,15 @@ report_cache(Cache cache, const uint64_t *totals, const Summary *summary)
 		   summary->looks);
 	printf("documents in %s%*s %12" PRIu64 "  (each compared with its row at the end)\n",
 		   title, 9 - pad, "", summary->documents[cache]);
-	if (cache == CACHE_MEMCACHED)
-		printf("read from Memcached    %12" PRIu64 "  (of %" PRIu64 " keys that it was asked "
-			   "for directly; held to %" PRIu64 " %s)\n", totals[COUNT_DIRECT],
-			   totals[COUNT_DIRECT_ASKED], options.synchronous ? totals[COUNT_COMMITTED] :
-			   totals[COUNT_DELIVERIES], options.synchronous ? "COMMITs" : "deliveries");
+	printf("read from %s%*s %12" PRIu64 "  (of %" PRIu64 " keys that it was asked "
+		   "for directly; held to %" PRIu64 " %s)\n", title, 12 - pad, "", direct_reads(totals, cache),
+		   totals[cache == CACHE_REDIS ? COUNT_ASKED_REDIS : COUNT_ASKED_MEMCACHED],
+		   options.synchronous ? totals[COUNT_COMMITTED] : totals[COUNT_DELIVERIES],
+		   options.synchronous ? "COMMITs" : "deliveries");
+	ages_report(cache);
 	faults_report(cache);
-	if (options.redis_faults == 0 && options.memcached_faults == 0 && percent < LEAST_PERCENT)
+	if (options.redis_faults == 0 && options.memcached_faults == 0 && !options.orders &&
+		percent < LEAST_PERCENT)
 		printf("FINDING: %s answered fewer than %d %% of the reads, without any fault\n",
 			   title, LEAST_PERCENT);
 }
@@ -130,12 +161,15 @@ report_cache(Cache cache, const uint64_t *totals, const Summary *summary)
 void
 report_end(const uint64_t *totals, const Summary *summary)
 {
-	uint64_t	checked = totals[COUNT_READS] + totals[COUNT_OWN] + totals[COUNT_SNAPSHOT];
+	uint64_t	checked = report_checked(totals);
 
 	printf("\n");
 	printf("reads checked          %12" PRIu64 "  (%.0f a minute)\n",
 		   checked, (double) checked * 60 / summary->seconds);
 	printf("  by the bounds        %12" PRIu64 "\n", totals[COUNT_READS]);
+	printf("    fetch_many         %12" PRIu64 "\n", totals[COUNT_MANY]);
+	printf("    of one moment      %12" PRIu64 "  (in %" PRIu64 " sets)\n",
+		   totals[COUNT_SET_READS], totals[COUNT_SETS]);
 	printf("  own changes          %12" PRIu64 "\n", totals[COUNT_OWN]);
 	printf("  against a SELECT     %12" PRIu64 "\n", totals[COUNT_SNAPSHOT]);
 	printf("served from the cache  %12" PRId64 "%s\n",
@@ -158,5 +192,6 @@ report_end(const uint64_t *totals, const Summary *summary)
 	if (report_violations() == 0 && checked > 0)
 		printf("with 95 %% confidence fewer than %.1e of all such reads are wrong (3/N)\n",
 			   3.0 / (double) checked);
-	fflush(stdout);
+	report_result(checked, direct_reads(totals, CACHE_REDIS), direct_reads(totals, CACHE_MEMCACHED),
+				  summary->documents[CACHE_REDIS] + summary->documents[CACHE_MEMCACHED]);
 }

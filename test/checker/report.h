@@ -18,6 +18,14 @@ extern uint64_t report_violations(void);
 /* a line with their number, and one for each kind that there was */
 extern void report_kinds(void);
 
+/*
+ * The last line: reads in SQL, documents from direct reads, documents of cache
+ * servers compared at rest, and the share of all reads that is wrong at most,
+ * with 95 % confidence: 3/N when none of N was.
+ */
+extern void report_result(uint64_t reads, uint64_t direct_redis, uint64_t direct_memcached,
+						  uint64_t documents);
+
 /* The run cannot go on: says why, exits with 2. */
 extern void report_fatal(const char *format,...)
 			__attribute__((format(printf, 1, 2), noreturn));
@@ -42,6 +50,9 @@ typedef struct Summary
 	int			ready[CACHES];	/* of them, those that found it ready */
 	uint64_t	documents[CACHES];	/* there, compared with their rows */
 } Summary;
+
+/* all documents that were judged in one way or another */
+extern uint64_t report_checked(const uint64_t *totals);
 
 extern void report_progress(const uint64_t *totals, double seconds);
 extern void report_end(const uint64_t *totals, const Summary *summary);

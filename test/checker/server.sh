@@ -1,16 +1,15 @@
 # server.sh - the private server of the history checker and of the benchmarks
 #
-# Sourced by test/checker/run, test/checker/crash and test/bench/run, which set $top (the checkout)
-# and source test/lib/common.sh before.
+# Sourced by test/checker/run, test/checker/crash, test/torture/run and test/bench/run, which set
+# $top (the checkout) and source test/lib/common.sh before.
 
-# prepare_server FLAVOUR WHERE [SETTING...]: starts a throw-away cluster that preloads cachekit.
-# WHERE is a file with the settings by which a server finds a build of cachekit; when it is empty,
-# the checkout is built in the private folder. The environment then leads every client there.
-prepare_server()
+# prepare_build FLAVOUR WHERE: makes the private folder. WHERE is a file with the settings by which a
+# server finds a build of cachekit; when it is empty, the checkout is built in the private folder,
+# and $where becomes the file of that build.
+prepare_build()
 {
 	flavour=$1
 	where=$2
-	shift 2
 	if [ -n "$where" ]; then
 		[ -r "$where" ] || fail "could not read $where"
 		open_workshop
@@ -26,6 +25,14 @@ prepare_server()
 		}
 		where=$work/$flavour.conf
 	fi
+}
+
+# prepare_server FLAVOUR WHERE [SETTING...]: the same, and starts a throw-away cluster that preloads
+# cachekit. The environment then leads every client there.
+prepare_server()
+{
+	prepare_build "$1" "$2"
+	shift 2
 	. "$top/test/lib/cluster.sh"
 	{
 		cat "$where"

@@ -22,6 +22,8 @@ static const char *const statements[STATEMENTS] = {
 	[ST_FETCH_INVALIDATE] = "SELECT cachekit.fetch('ck_register', $1::int, 'invalidate')",
 	[ST_FETCH_FRESH] = "SELECT cachekit.fetch('ck_register', $1::int, 'fresh')",
 	[ST_FETCH_MANY] = "SELECT key, value FROM cachekit.fetch_many('ck_register', $1::int[])",
+	[ST_FETCH_SET] = "SELECT key, value FROM cachekit.fetch_many('ck_register', $1::int[], "
+	"consistent => true)",
 	[ST_SELECT] = "SELECT to_jsonb(r) FROM ck_register r WHERE r.id = $1::int",
 	[ST_UPDATE] = "UPDATE ck_register SET version = " NEXT("version") ", writer = $3::int, "
 	"pad = rpad((" NEXT("version") ")::text, $4::int, 'x') "
@@ -90,11 +92,14 @@ settle(Session *s, PGresult *res)
 	}
 }
 
+/* Notices are not shown; a COMMIT that did not wait for a cache server has a WARNING. */
 static void
-ignore_notice(void *arg, const PGresult *res)
+take_notice(void *arg, const PGresult *res)
 {
-	(void) arg;
-	(void) res;
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	if (severity != NULL && strcmp(severity, "WARNING") == 0)
+		((Session *) arg)->warned = true;
 }
 
 /* False if the server is not there (yet); what is worse than that is fatal. */
@@ -117,7 +122,7 @@ session_open(Session *s)
 		return false;
 	}
 	s->failure = FAILED_NOT;
-	PQsetNoticeReceiver(s->conn, ignore_notice, NULL);
+	PQsetNoticeReceiver(s->conn, take_notice, s);
 	for (int i = 0; s->number > 0 && i < STATEMENTS; i++)
 	{
 		char		name[16];

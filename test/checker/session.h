@@ -31,6 +31,7 @@ typedef enum Statement
 	ST_FETCH_INVALIDATE,
 	ST_FETCH_FRESH,
 	ST_FETCH_MANY,				/* $1 keys */
+	ST_FETCH_SET,				/* the same, of one moment */
 	ST_SELECT,					/* $1 key: the same document, from the table */
 	ST_UPDATE,					/* $1 key, $2 write, $3 writer, $4 pad */
 	ST_UPDATE_FETCH,			/* the same, with a fetch in RETURNING */
@@ -50,6 +51,7 @@ typedef struct Session
 {
 	int			number;			/* from 1; 0 is the control session */
 	int			table;			/* where its registers are */
+	Cache		cache;			/* whom it asks directly */
 	const char *role;			/* "writer", "reader", ... */
 	void		(*work) (struct Session *);	/* one round of its work */
 	PGconn	   *conn;			/* NULL when closed */
@@ -57,6 +59,7 @@ typedef struct Session
 	char		message[256];	/* of the last FAILED_ERROR, one line */
 	uint64_t	random;			/* state of session_random */
 	bool		async;			/* does synchronous_commit stand at off? */
+	bool		warned;			/* there was a WARNING; whoever cares sets it back */
 	Counts		counts;
 } Session;
 

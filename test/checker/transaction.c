@@ -73,6 +73,7 @@ txn_single_update(Session *s, int key)
 	PGresult   *res;
 
 	history_sent(&id, 1);
+	s->warned = false;
 	res = session_run_ints(s, ST_UPDATE, 4, params);
 	if (res == NULL)
 	{
@@ -92,7 +93,7 @@ txn_single_update(Session *s, int key)
 	if (PQntuples(res) == 1)
 	{
 		history_version(id, strtoll(PQgetvalue(res, 0, 0), NULL, 10), false);
-		history_done(&id, 1);
+		history_done(&id, 1, options.synchronous && !s->warned);
 		count_up(s, COUNT_COMMITTED, 1);
 		count_up(s, COUNT_VERSIONS, 1);
 	}
@@ -452,10 +453,11 @@ txn_commit(Txn *t)
 		report_fatal("out of memory");
 	n = live_writes(t, ids);
 	history_sent(ids, n);
+	s->warned = false;
 	res = session_query(s, "COMMIT");
 	if (res != NULL && strcmp(PQcmdStatus(res), "COMMIT") == 0)
 	{
-		history_done(ids, n);
+		history_done(ids, n, options.synchronous && !s->warned);
 		count_up(s, COUNT_COMMITTED, 1);
 		count_up(s, COUNT_VERSIONS, (uint64_t) n);
 		end(t);

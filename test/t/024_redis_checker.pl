@@ -1,24 +1,16 @@
-# The history checker with a Redis, to which something happens every second: every read must be
-# right, and so must every document that Redis has at the end. What a read must be, and what happens
-# to Redis, is said in test/checker/README.md.
+# The history checker with a Redis, first to which something happens every second: every read must
+# be right, those of sessions that ask Redis themselves included, and so must every document that it
+# has at the end. Then COMMIT waits for it. Then guards are switched off, which must be noticed.
+# What a read must be, and what happens to Redis, is said in test/checker/README.md.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
-use File::Copy;
-use FindBin;
-use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use CacheKit;
-
-my $source = "$FindBin::RealBin/../checker";
-my $build = PostgreSQL::Test::Utils::tempdir;
-
-copy($_, $build) or die "could not copy $_: $!"
-  foreach (glob("$source/*.[ch]"), "$source/Makefile");
-system_or_bail('make', '-s', '-C', $build);
+use HistoryChecker;
 
 my $node = new_node('main', allows_streaming => 1);
 $node->append_conf(
@@ -27,33 +19,37 @@ $node->append_conf(
 	deadlock_timeout = 100ms
 	});
 $node->start;
-$node->safe_psql('postgres', 'CREATE DATABASE checked');
+my $checker = HistoryChecker->new($node);
 
 # Redis listens on a socket below $TMPDIR, whose name must be short.
 local $ENV{TMPDIR} = PostgreSQL::Test::Utils::tempdir_short;
 
-my ($out, $right) = ('');
-$right = IPC::Run::run(
-	[ "$build/checker", '--conninfo', $node->connstr('checked'), '--seconds', 10, '--progress', 0,
-		'--async=50', '--ddl', 500, '--redis', '--redis-faults', 1 ],
-	'>', \$out, '2>&1', IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+my %faults = $checker->finds_nothing('faults', '--seconds', 10, '--async=50', '--ddl', 500,
+	'--redis', '--redis-faults', 1);
+cmp_ok($faults{'reads checked'}, '>', 5000, 'faults: many reads were checked');
+cmp_ok($faults{'answered by Redis'}, '>', 100, 'faults: some were answered by Redis');
+cmp_ok($faults{'direct_redis'}, '>', 500, 'faults: others were direct');
+cmp_ok($faults{'faults of Redis'}, '>', 1, 'faults: there were some');
+cmp_ok($faults{'documents in Redis'}, '>', 0, 'faults: there were documents to compare');
 
-# A number from the report; without that line, there is no report.
-sub reported
-{
-	my ($line) = @_;
+my %quiet = $checker->finds_nothing('quiet', '--seconds', 5, '--async=50', '--redis', '--no-local');
+cmp_ok($quiet{'direct_redis'}, '>', 500, 'quiet: many reads were direct');
+cmp_ok($quiet{'of one moment'}, '>', 100, 'quiet: some were of one moment');
+cmp_ok($quiet{max_ms}{Redis} // -1, '>', 0, 'quiet: a direct read can be old');
 
-	return $out =~ /^\Q$line\E +(\d+)/m ? $1 : -1;
-}
+my %waits = $checker->finds_nothing('COMMIT waits', '--seconds', 4, '--redis', '--no-local',
+	'--synchronous');
+cmp_ok($waits{'direct_redis'}, '>', 200, 'COMMIT waits: many reads were direct');
 
-ok($right, 'the checker finds no fault') or diag($out);
-is(reported('violations'), 0, 'no violation');
-cmp_ok(reported('reads checked'), '>', 5000, 'many reads were checked');
-cmp_ok(reported('answered by Redis'), '>', 100, 'some were answered by Redis');
-cmp_ok(reported('faults of Redis'), '>', 1, 'something happened to Redis');
-cmp_ok(reported('documents in Redis'), '>', 0, 'there were documents to compare');
-diag(sprintf('seed %s: %d reads checked, %d answered by Redis, %d faults', $out =~ /^seed (\d+)/,
-		map { reported($_) } ('reads checked', 'answered by Redis', 'faults of Redis')));
+# Few keys, all of them in Redis only: between its answers there is time for a commit.
+my @redis = ('--redis', '--no-local', '--async=50');
+
+disable($node, 'fill-token');
+$checker->finds('fill-token off, in SQL', qr/stale: .*fetch/, @redis, '--direct', 0);
+$checker->finds('fill-token off, directly', qr/stale: .*GET from Redis/, @redis, '--readers', 2);
+disable($node, 'consistent-set');
+$checker->finds('consistent-set off', qr/torn set|two moments/, @redis, '--keys', 40);
+disable($node, '');
 
 $node->stop;
 is(log_lines($node, qr/PANIC:|TRAP:|signal (6|7|8|11):/), '', 'nobody crashed');
