@@ -212,8 +212,11 @@ my %scenario = (
 		disable($node, "marker-write, read-marker$also");
 		stop_at($node, 'marker-read');
 		$holder = hold($node, 'marker-read');
-		$redis->cli('SET', 'postgres:cachekit', $marker);
+		# the sender has gone by these settings when it has sent another change
+		$node->safe_psql('postgres', q{
+			UPDATE item SET v = 'new' WHERE id = 2; SELECT cachekit.wait_for_delivery('60 s')});
 		$faults = stat_of('reconnects');
+		$redis->cli('SET', 'postgres:cachekit', $marker);
 		$node->poll_query_until('postgres',
 			"SELECT cachekit.fetch('item', 1) IS NOT NULL AND (SELECT reconnects > $faults FROM cachekit.stat_servers)")
 		  or die 'nothing was noticed'
