@@ -15,7 +15,7 @@ use Test::More;
 our @EXPORT = qw(
   new_node inspect counter
   session pid_of send_query result lost
-  guards_to_try disable stop_at hold wait_at_step wait_for_pids wait_until_gone
+  guards_to_try try_scenarios disable stop_at hold wait_at_step wait_for_pids wait_until_gone
   output_of error_of sqlstate_of
   triggers_not_always log_lines
 );
@@ -141,6 +141,25 @@ sub lost
 sub guards_to_try
 {
 	return grep { ($ENV{CACHEKIT_GUARD} // $_) eq $_ } sort @_;
+}
+
+# Each scenario with its guard on, when it must find nothing wrong, and off, when it must; "begin"
+# comes before. Guards of "itself" are switched off by their scenarios, together with others.
+sub try_scenarios
+{
+	my ($node, $begin, $scenario, @itself) = @_;
+	my %itself = map { $_ => 1 } @itself;
+
+	foreach my $guard (guards_to_try(keys %$scenario))
+	{
+		$begin->();
+		ok($scenario->{$guard}->(''), "$guard on: all is right");
+		$begin->();
+		disable($node, $guard) if !$itself{$guard};
+		ok(!$scenario->{$guard}->(", $guard"), "$guard off is caught");
+	}
+	disable($node, '');
+	return;
 }
 
 # Switch these guards off in all processes, and all others on.

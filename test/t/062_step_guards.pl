@@ -258,18 +258,7 @@ my %scenario = (
 	},
 );
 
-# Guards that a scenario switches off itself, together with others.
-my %itself = map { $_ => 1 } ('links-record', 'record-end');
-
-foreach my $guard (guards_to_try(keys %scenario))
-{
-	begin();
-	ok($scenario{$guard}->(''), "$guard on: all is right");
-	begin();
-	disable($node, $guard) if !$itself{$guard};
-	ok(!$scenario{$guard}->(", $guard"), "$guard off is caught");
-}
-
-disable($node, '');
+try_scenarios($node, \&begin, \%scenario,
+	'links-record', 'record-end');
 $node->stop;
 done_testing();
